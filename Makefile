@@ -1,0 +1,51 @@
+# `make demo` and `make test` need Python 3.11 or later and nothing else.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP     = $(BIN)/pip --disable-pip-version-check --quiet
+# Keeps what pip builds out of the way of the locked, hashed set.
+INSTALL = $(PIP) install --require-hashes --requirement $(1) && $(PIP) install --no-deps --no-build-isolation --editable .
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/.demo ## The whole system on this machine: one payment of every outcome, live (DEMO="--keep" leaves it running)
+	@$(BIN)/mpesa-gateway demo $(DEMO)
+
+.PHONY: test
+test: $(VENV)/.dev ## All tests, on a real Postgres and a real Redis (embedded)
+	@$(BIN)/python -m tests.run $(TESTS)
+
+.PHONY: lint
+lint: $(VENV)/.dev ## Format, lint, strict types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@test ! -e operator/__init__.py || { echo "operator/__init__.py would shadow the standard library's operator"; exit 1; }
+
+.PHONY: format
+format: $(VENV)/.dev ## Rewrite the code in the project's format
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+.PHONY: lock
+lock: $(VENV)/.dev ## Write the lock files again from pyproject.toml
+	@./scripts/lock $(BIN)/uv
+
+$(VENV)/.demo: requirements-demo.lock pyproject.toml
+	@echo "Installing what the demo needs into $(VENV) (once)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(call INSTALL,requirements-demo.lock)
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml
+	@echo "Installing what the tests and linters need into $(VENV) (once)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(call INSTALL,requirements-dev.lock)
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,183 @@
+"""What an STK push's answer means: accepted, refused, certainly not sent, or unknown.
+
+There is no idempotency key at Safaricom, so the classes decide about money: only what is certainly
+not sent may be tried again, and whatever is not on a list here is UNKNOWN and never sent again.
+Sources: the error tables of the Daraja 3.0 pages (December 2025), sandbox measurements of 2026 and
+bodies pasted in public issues.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+
+class PushClass(StrEnum):
+    """What may have happened to a push."""
+
+    ACCEPTED = "ACCEPTED"
+    REFUSED = "REFUSED"
+    NOT_SENT = "NOT_SENT"
+    TOKEN_REJECTED = "TOKEN_REJECTED"  # noqa: S105 - a class of answers
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True)
+class PushOutcome:
+    """A classified answer. `code` and `message` are Safaricom's, `reason` our stable word."""
+
+    kind: PushClass
+    reason: str = ""
+    code: str | None = None
+    message: str | None = None
+    checkout_request_id: str | None = None
+    merchant_request_id: str | None = None
+    retry_after_s: int | None = None
+
+
+BUSY_RETRY_S = 30
+# Safaricom says to wait at least 60 s after "Unable to lock subscriber".
+LOCKED_RETRY_S = 60
+QUOTA_RETRY_S = 300
+MAX_ID_LENGTH = 128
+MAX_MESSAGE_LENGTH = 300
+
+TOKEN_CODES = frozenset({"400.003.01", "401.002.01", "404.001.03"})
+# Shared by two refusals: only the first text is about the token.
+TOKEN_OR_PRODUCT_CODE = "401.003.01"  # noqa: S105 - an error code
+REFUSED_CODES = frozenset(
+    {
+        "400.002.02",
+        "400.002.05",
+        "400.003.02",
+        "400.008.01",
+        "400.008.02",
+        "404.001.01",
+        "404.001.04",
+        "404.002.01",
+        "404.003.01",
+        "405.001",
+    }
+)
+NOT_SENT_CODES = {"500.003.02": BUSY_RETRY_S, "500.003.03": QUOTA_RETRY_S}
+SHARED_CODE = "500.001.1001"
+MERCHANT_TEXTS = ("merchant does not exist", "wrong credentials")
+LOCKED_TEXT = "unable to lock subscriber"
+FAULT_RETRY_S = {
+    "policies.ratelimit.SpikeArrestViolation": BUSY_RETRY_S,
+    "policies.ratelimit.QuotaViolation": QUOTA_RETRY_S,
+}
+
+
+def parse_answer(body: bytes) -> dict[str, Any] | None:
+    """The JSON object of an answer, or None when it is anything else."""
+    try:
+        parsed = json.loads(body, parse_float=Decimal)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def classify_push(status: int, body: bytes) -> PushOutcome:
+    """The class of an answered push. The body decides first, the HTTP status second."""
+    answer = parse_answer(body) or {}
+    checkout_request_id = _identifier(answer.get("CheckoutRequestID"))
+    if checkout_request_id is not None:
+        return _with_id(answer, checkout_request_id)
+    documented = _documented_error(answer)
+    if documented is not None:
+        return documented
+    response_code = text_of(answer.get("ResponseCode"))
+    if 200 <= status < 300 and response_code is not None and response_code != "0":
+        message = text_of(answer.get("ResponseDescription"))
+        return PushOutcome(PushClass.REFUSED, "refused", response_code, message)
+    if status == 429:
+        return PushOutcome(PushClass.NOT_SENT, "not_sent", "429", None, retry_after_s=BUSY_RETRY_S)
+    return PushOutcome(
+        PushClass.UNKNOWN,
+        "unknown",
+        text_of(answer.get("errorCode")) or str(status),
+        text_of(answer.get("errorMessage")),
+    )
+
+
+def _with_id(answer: dict[str, Any], checkout_request_id: str) -> PushOutcome:
+    """An answer that names a payment is never a refusal: accepted, or unknown and to be asked."""
+    accepted = str(answer.get("ResponseCode")) == "0" and "errorCode" not in answer
+    return PushOutcome(
+        PushClass.ACCEPTED if accepted else PushClass.UNKNOWN,
+        "" if accepted else "unknown",
+        text_of(answer.get("ResponseCode")),
+        text_of(answer.get("ResponseDescription")),
+        checkout_request_id=checkout_request_id,
+        merchant_request_id=_identifier(answer.get("MerchantRequestID")),
+    )
+
+
+def _documented_error(answer: dict[str, Any]) -> PushOutcome | None:
+    """The outcome of a documented errorCode or gateway fault, whatever the HTTP status."""
+    code = text_of(answer.get("errorCode"))
+    if code is None:
+        return _gateway_fault(answer)
+    message = text_of(answer.get("errorMessage")) or ""
+    lowered = message.lower()
+    kind, reason, retry_after_s = PushClass.UNKNOWN, "unknown", None
+    if code in TOKEN_CODES or (code == TOKEN_OR_PRODUCT_CODE and "invalid access token" in lowered):
+        kind, reason = PushClass.TOKEN_REJECTED, "credentials_refused"
+    elif code == TOKEN_OR_PRODUCT_CODE:
+        kind, reason = PushClass.REFUSED, "refused_merchant"
+    elif code in REFUSED_CODES:
+        kind, reason = PushClass.REFUSED, "refused"
+    elif code in NOT_SENT_CODES:
+        kind, reason, retry_after_s = PushClass.NOT_SENT, "not_sent", NOT_SENT_CODES[code]
+    elif code == SHARED_CODE and any(text in lowered for text in MERCHANT_TEXTS):
+        kind, reason = PushClass.REFUSED, "refused_merchant"
+    elif code == SHARED_CODE and LOCKED_TEXT in lowered:
+        kind, reason, retry_after_s = PushClass.NOT_SENT, "not_sent", LOCKED_RETRY_S
+    else:
+        return None
+    return PushOutcome(kind, reason, code, message, retry_after_s=retry_after_s)
+
+
+def _gateway_fault(answer: dict[str, Any]) -> PushOutcome | None:
+    """Safaricom's API gateway throttles with an envelope of its own (measured, HTTP 429)."""
+    fault = answer.get("fault")
+    detail = fault.get("detail") if isinstance(fault, dict) else None
+    code = text_of(detail.get("errorcode")) if isinstance(detail, dict) else None
+    if not isinstance(fault, dict) or code not in FAULT_RETRY_S:
+        return None
+    message = text_of(fault.get("faultstring"))
+    retry_after_s = FAULT_RETRY_S[code]
+    return PushOutcome(PushClass.NOT_SENT, "not_sent", code, message, retry_after_s=retry_after_s)
+
+
+def text_of(value: object) -> str | None:
+    """A scalar as text of bounded length, or None when there is none."""
+    if value is None or isinstance(value, dict | list):
+        return None
+    return str(value)[:MAX_MESSAGE_LENGTH]
+
+
+def _identifier(value: object) -> str | None:
+    """Safaricom's opaque handles: text, not empty, bounded."""
+    if isinstance(value, str) and 0 < len(value) <= MAX_ID_LENGTH and value.isprintable():
+        return value
+    return None
+
+
+def credentials_refused(code: str | None, message: str | None) -> PushOutcome:
+    """OAuth refused our credentials, or a fresh token was refused again: nothing was sent."""
+    return PushOutcome(PushClass.REFUSED, "credentials_refused", code, message)
+
+
+def not_sent(message: str, *, retry_after_s: int = BUSY_RETRY_S) -> PushOutcome:
+    """The request certainly never left."""
+    return PushOutcome(PushClass.NOT_SENT, "not_sent", None, message, retry_after_s=retry_after_s)
+
+
+def unknown(message: str) -> PushOutcome:
+    """The request may have arrived: a time-out or a reset after it left."""
+    return PushOutcome(PushClass.UNKNOWN, "unknown", None, message)

@@ -1,0 +1,108 @@
+"""What a callback does to its transaction: one pure decision for every pair of the two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mpesa_gateway.domain.callback import StkCallback
+from mpesa_gateway.domain.results import meaning_of
+from mpesa_gateway.domain.transaction import Ending, Status, Transaction
+
+
+class Verdict(StrEnum):
+    """What to do with a callback. The value is also the callback's recorded outcome."""
+
+    COMPLETE = "completed"
+    FAIL = "failed"
+    CONFIRM = "confirming"
+    FILL_IN = "filled_in"
+    CONFLICT = "conflict"
+    DUPLICATE = "duplicate"
+    MISMATCH = "checkout_request_id_mismatch"
+    WRONG_AMOUNT = "amount_mismatch"
+    NOT_FINAL = "not_final"
+
+
+QUARANTINED = frozenset({Verdict.MISMATCH, Verdict.WRONG_AMOUNT, Verdict.NOT_FINAL})
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """A verdict, and the ending where the verdict is one.
+
+    `conflict` names what contradicts; `money_taken` says whether the merchant must be told.
+    """
+
+    verdict: Verdict
+    ending: Ending | None = None
+    conflict: str | None = None
+    money_taken: bool = False
+
+
+def settle(transaction: Transaction, callback: StkCallback) -> Settlement:
+    """Weigh a callback against its transaction. Nothing is changed here."""
+    known_id = transaction.checkout_request_id
+    if known_id is not None and known_id != callback.checkout_request_id:
+        return Settlement(Verdict.MISMATCH)
+    if callback.paid:
+        return _paid(transaction, callback)
+    return _not_paid(transaction, callback)
+
+
+def _paid(transaction: Transaction, callback: StkCallback) -> Settlement:
+    if callback.amount is not None and callback.amount != transaction.amount:
+        return Settlement(Verdict.WRONG_AMOUNT)
+    if transaction.status is Status.FAILED:
+        return Settlement(Verdict.CONFLICT, conflict="paid_after_failed", money_taken=True)
+    if transaction.status is Status.COMPLETED:
+        return _paid_again(transaction, callback)
+    if callback.amount is None or callback.receipt is None:
+        return Settlement(Verdict.CONFIRM)
+    return Settlement(Verdict.COMPLETE, completed(callback, settled_by="callback"))
+
+
+def _paid_again(transaction: Transaction, callback: StkCallback) -> Settlement:
+    """A success for a completed transaction: a copy, the missing receipt, or a second debit."""
+    if callback.receipt is None or callback.receipt == transaction.receipt:
+        return Settlement(Verdict.DUPLICATE)
+    if transaction.receipt is None:
+        return Settlement(Verdict.FILL_IN, completed(callback, settled_by="callback"))
+    return Settlement(Verdict.CONFLICT, conflict="second_receipt", money_taken=True)
+
+
+def _not_paid(transaction: Transaction, callback: StkCallback) -> Settlement:
+    meaning = meaning_of(callback.result_code)
+    if not meaning.final_in_callback:
+        return Settlement(Verdict.NOT_FINAL)
+    if transaction.status is Status.COMPLETED:
+        return Settlement(Verdict.CONFLICT, conflict="failed_after_completed")
+    if transaction.status is Status.FAILED:
+        return Settlement(Verdict.DUPLICATE)
+    ending = failed(callback.result_code, callback.result_desc, settled_by="callback")
+    return Settlement(Verdict.FAIL, ending)
+
+
+def completed(callback: StkCallback | None, *, settled_by: str) -> Ending:
+    """The ending of a paid transaction; without a callback neither receipt nor metadata exist."""
+    if callback is None:
+        return Ending(Status.COMPLETED, settled_by, result_code="0")
+    return Ending(
+        Status.COMPLETED,
+        settled_by,
+        result_code="0",
+        result_desc=callback.result_desc,
+        receipt=callback.receipt,
+        metadata=callback.metadata(),
+    )
+
+
+def failed(code: str, description: str | None, *, settled_by: str) -> Ending:
+    """The ending of a transaction that Safaricom reports as failed."""
+    return Ending(
+        Status.FAILED,
+        settled_by,
+        result_code=code,
+        result_desc=description,
+        failure_reason=meaning_of(code).reason,
+    )

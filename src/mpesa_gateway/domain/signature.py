@@ -1,0 +1,55 @@
+"""Signatures of webhooks: `X-Signature`, and the Standard Webhooks triple.
+
+Standard Webhooks: github.com/standard-webhooks/standard-webhooks, `v1` is HMAC-SHA256.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Sequence
+from datetime import datetime
+
+SECRET_PREFIX = "whsec_"  # noqa: S105 - marks a base64 secret, is none
+
+
+def signing_key(secret: str) -> bytes:
+    """The key bytes of a secret: base64 behind `whsec_`, else the UTF-8 bytes.
+
+    Raises ValueError when what follows `whsec_` is not base64.
+    """
+    if not secret.startswith(SECRET_PREFIX):
+        return secret.encode()
+    try:
+        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    except binascii.Error as error:
+        raise ValueError("a secret that begins with whsec_ must go on in base64") from error
+    if not key:
+        raise ValueError("a secret that begins with whsec_ must go on in base64")
+    return key
+
+
+def body_signature(secret: str, body: bytes) -> str:
+    """`X-Signature`: hexadecimal HMAC-SHA256 of the body."""
+    return hmac.new(signing_key(secret), body, hashlib.sha256).hexdigest()
+
+
+def webhook_headers(
+    webhook_id: str, secrets: Sequence[str], body: bytes, now: datetime
+) -> dict[str, str]:
+    """The signature headers of one attempt; `secrets` are newest first, all of them sign."""
+    timestamp = str(int(now.timestamp()))
+    signed = b".".join([webhook_id.encode(), timestamp.encode(), body])
+    return {
+        "webhook-id": webhook_id,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": " ".join(_v1(secret, signed) for secret in secrets),
+        "X-Signature": body_signature(secrets[0], body),
+    }
+
+
+def _v1(secret: str, signed: bytes) -> str:
+    digest = hmac.new(signing_key(secret), signed, hashlib.sha256).digest()
+    return "v1," + base64.b64encode(digest).decode()

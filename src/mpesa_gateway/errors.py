@@ -1,0 +1,117 @@
+"""Every error of ours, as a tree. `api/errors.py` gives each an HTTP status.
+
+GatewayError
+├── ConfigError               a setting is wrong; lists every problem
+├── InvalidInputError         a caller's value is wrong; names the field
+├── TransitionError           a final transaction would change
+├── UnavailableError          Postgres (or the work queue) cannot take it now
+├── NotFoundError             no such transaction for this merchant
+├── RequestRefusedError       a rule of the gateway refuses the payment
+│   ├── KeyInFlightError      the first request with this key has not ended
+│   ├── KeyReusedError        the key was used for another payment
+│   ├── PromptOpenError       a prompt may still be open on that phone
+│   ├── RateLimitedError      more than the merchant's initiatePerMinute
+│   ├── MerchantSuspendedError
+│   ├── MerchantDrainingError
+│   └── NothingToDeliverError no webhook exists for the transaction yet
+├── EgressRefusedError        the guard does not dial that endpoint
+└── SchemaError               the database's schema is not the one of this release
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class GatewayError(Exception):
+    """Base of the errors that the gateway raises on purpose."""
+
+
+class ConfigError(GatewayError):
+    """One or more settings are wrong; `problems` has a sentence for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """One bad field of a request: its name and a sentence for the caller."""
+
+    field: str
+    message: str
+
+
+class InvalidInputError(GatewayError):
+    """The caller's input is wrong; `problems` lists every bad field at once."""
+
+    def __init__(self, problems: list[FieldProblem]) -> None:
+        super().__init__("; ".join(f"{p.field}: {p.message}" for p in problems))
+        self.problems = problems
+
+    @classmethod
+    def of(cls, field: str, message: str) -> InvalidInputError:
+        """One bad field."""
+        return cls([FieldProblem(field, message)])
+
+
+class TransitionError(GatewayError):
+    """A transaction that is final already would be changed."""
+
+
+class UnavailableError(GatewayError):
+    """Postgres, or a bounded queue in front of it, cannot take the work now."""
+
+
+class NotFoundError(GatewayError):
+    """The merchant has no such transaction."""
+
+
+class RequestRefusedError(GatewayError):
+    """A rule refuses the request. `retry_after_s` says when to ask again, None when never."""
+
+    retry_after_s: int | None = None
+
+    def __init__(self, message: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
+
+
+class KeyInFlightError(RequestRefusedError):
+    """The first request with this idempotency key has not ended yet."""
+
+    retry_after_s = 1
+
+
+class KeyReusedError(RequestRefusedError):
+    """The idempotency key was used before, with another body."""
+
+
+class PromptOpenError(RequestRefusedError):
+    """A prompt may still be open on that phone; a second one would kill the first."""
+
+
+class RateLimitedError(RequestRefusedError):
+    """The merchant asked for more payments in a minute than its limit."""
+
+
+class MerchantSuspendedError(RequestRefusedError):
+    """The merchant may not start payments."""
+
+
+class MerchantDrainingError(RequestRefusedError):
+    """The merchant is being removed."""
+
+
+class NothingToDeliverError(RequestRefusedError):
+    """The transaction has not ended, so there is no webhook to send again."""
+
+
+class EgressRefusedError(GatewayError):
+    """The egress guard does not dial that endpoint. The message names no inner address."""
+
+
+class SchemaError(GatewayError):
+    """The database's schema is not the one this release needs."""

@@ -1,0 +1,243 @@
+"""Table `callbacks`, the inbox: every body that was answered 200, and what became of it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from mpesa_gateway.store.pool import Connection
+
+
+@dataclass(frozen=True)
+class TokenOwner:
+    """The transaction that a callback token names."""
+
+    id: uuid.UUID
+    row: int
+    merchant: str
+    callback_secret_sha256: bytes
+
+
+def find_token_owners(conn: Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, TokenOwner]:
+    """The transactions of these tokens, by their public id. The secret is checked by the caller."""
+    cursor = conn.cursor(row_factory=class_row(TokenOwner))
+    cursor.execute(
+        'SELECT internal_transaction_id AS id, id AS "row", merchant, callback_secret_sha256'
+        " FROM transactions WHERE internal_transaction_id = ANY(%s)",
+        [list(ids)],
+    )
+    return {owner.id: owner for owner in cursor}
+
+
+@dataclass(frozen=True)
+class NewCallback:
+    """A callback to keep. `transaction` is its row when a token named it. `copies` counts equals."""
+
+    transaction: int | None
+    body: bytes
+    body_sha256: bytes
+    headers: dict[str, str]
+    source: str
+    received_at: datetime
+    copies: int = 1
+
+    @property
+    def key(self) -> tuple[int, bytes]:
+        """What makes two callbacks the same; on the plain path nothing does."""
+        return (self.transaction or 0, self.body_sha256)
+
+
+def insert_batch(conn: Connection, batch: Sequence[NewCallback]) -> list[int]:
+    """Keep the callbacks in one statement and one commit; the ids of those that are new.
+
+    Callers remove equal keys and sort, so that one statement never meets a key twice and two
+    processes never lock each other out.
+    """
+    cursor = conn.execute(
+        "INSERT INTO callbacks (transaction_id, by_token, body, body_sha256, headers, source,"
+        " received_at, last_received_at, copies, next_attempt_at)"
+        " SELECT u.transaction_id, u.transaction_id IS NOT NULL, u.body, u.body_sha256, u.headers,"
+        " u.source::inet, u.received_at, u.received_at, u.copies, u.received_at"
+        " FROM unnest(%s::bigint[], %s::bytea[], %s::bytea[], %s::jsonb[], %s::text[],"
+        " %s::timestamptz[], %s::int[])"
+        " AS u (transaction_id, body, body_sha256, headers, source, received_at, copies)"
+        " ON CONFLICT (transaction_id, body_sha256) WHERE by_token DO UPDATE"
+        " SET copies = callbacks.copies + excluded.copies,"
+        " last_received_at = excluded.last_received_at"
+        " RETURNING id, (xmax = 0) AS is_new",
+        [
+            [callback.transaction for callback in batch],
+            [callback.body for callback in batch],
+            [callback.body_sha256 for callback in batch],
+            [Jsonb(callback.headers) for callback in batch],
+            [callback.source for callback in batch],
+            [callback.received_at for callback in batch],
+            [callback.copies for callback in batch],
+        ],
+    )
+    return [row[0] for row in cursor if row[1]]
+
+
+@dataclass(frozen=True)
+class Callback:
+    """A row of the inbox, as applying it needs it."""
+
+    id: int
+    transaction_id: int | None
+    by_token: bool
+    body: bytes
+    source: str | None
+    received_at: datetime
+    requeued_by: str | None
+
+
+def lock_received(conn: Connection, callback_id: int) -> Callback | None:
+    """The callback, locked; None when it was applied or another worker is at it."""
+    cursor = conn.cursor(row_factory=class_row(Callback))
+    cursor.execute(
+        "SELECT id, transaction_id, by_token, body, host(source) AS source, received_at,"
+        " requeued_by FROM callbacks WHERE id = %s AND state = 'RECEIVED'"
+        " FOR UPDATE SKIP LOCKED",
+        [callback_id],
+    )
+    return cursor.fetchone()
+
+
+def save_outcome(
+    conn: Connection,
+    callback_id: int,
+    state: str,
+    outcome: str,
+    *,
+    transaction: int | None,
+    checkout_request_id: str | None,
+    now: datetime,
+) -> None:
+    """What applying the callback did. `state` is APPLIED, HELD or QUARANTINED."""
+    conn.execute(
+        "UPDATE callbacks SET state = %s, outcome = %s, applied_at = %s, checkout_request_id = %s,"
+        " transaction_id = coalesce(transaction_id, %s) WHERE id = %s AND state = 'RECEIVED'",
+        [state, outcome, now, checkout_request_id, transaction, callback_id],
+    )
+
+
+def release_unmatched(conn: Connection, checkout_request_id: str, now: datetime) -> list[int]:
+    """Offer again what came before its push's answer; the callbacks' ids."""
+    cursor = conn.execute(
+        "UPDATE callbacks SET state = 'RECEIVED', outcome = NULL, applied_at = NULL,"
+        " next_attempt_at = %s"
+        " WHERE checkout_request_id = %s AND state = 'QUARANTINED' AND outcome = 'unmatched'"
+        " RETURNING id",
+        [now, checkout_request_id],
+    )
+    return [row[0] for row in cursor]
+
+
+def find_held_body(conn: Connection, transaction: int) -> bytes | None:
+    """The body of a success that waits for a query to confirm it."""
+    cursor = conn.execute(
+        "SELECT body FROM callbacks WHERE transaction_id = %s AND state = 'HELD'"
+        " ORDER BY id LIMIT 1",
+        [transaction],
+    )
+    row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def end_held(conn: Connection, transaction: int, outcome: str, now: datetime) -> None:
+    """What a held success came to once its transaction ended."""
+    conn.execute(
+        "UPDATE callbacks SET state = 'APPLIED', outcome = %s, applied_at = %s"
+        " WHERE transaction_id = %s AND state = 'HELD'",
+        [outcome, now, transaction],
+    )
+
+
+def has_unapplied(conn: Connection, transaction: int) -> bool:
+    """Whether a callback of the transaction is in the inbox and about to be applied."""
+    cursor = conn.execute(
+        "SELECT EXISTS (SELECT FROM callbacks WHERE transaction_id = %s AND by_token"
+        " AND state = 'RECEIVED')",
+        [transaction],
+    )
+    row = cursor.fetchone()
+    return bool(row and row[0])
+
+
+def list_due(conn: Connection, before: datetime, limit: int) -> list[int]:
+    """Callbacks whose time has come, oldest first."""
+    cursor = conn.execute(
+        "SELECT id FROM callbacks WHERE state = 'RECEIVED' AND next_attempt_at <= %s"
+        " ORDER BY next_attempt_at LIMIT %s",
+        [before, limit],
+    )
+    return [row[0] for row in cursor]
+
+
+def count_failure(
+    conn: Connection, callback_id: int, *, retry_at: datetime, poison_after: int, now: datetime
+) -> bool:
+    """Applying raised an error: try later, or quarantine what failed too often (then True)."""
+    cursor = conn.execute(
+        "UPDATE callbacks SET attempts = attempts + 1, next_attempt_at = %(retry_at)s,"
+        " state = CASE WHEN attempts + 1 >= %(most)s THEN 'QUARANTINED' ELSE state END,"
+        " outcome = CASE WHEN attempts + 1 >= %(most)s THEN 'processing_failed' END,"
+        " applied_at = CASE WHEN attempts + 1 >= %(most)s THEN %(now)s::timestamptz END"
+        " WHERE id = %(id)s AND state = 'RECEIVED' RETURNING state = 'QUARANTINED'",
+        {"id": callback_id, "retry_at": retry_at, "most": poison_after, "now": now},
+    )
+    row = cursor.fetchone()
+    return bool(row and row[0])
+
+
+def requeue(conn: Connection, callback_id: int, person: str, now: datetime) -> bool:
+    """Offer a quarantined callback again, on a person's word. False when it is not there."""
+    cursor = conn.execute(
+        "UPDATE callbacks SET state = 'RECEIVED', outcome = NULL, applied_at = NULL, attempts = 0,"
+        " next_attempt_at = %s, requeued_by = %s WHERE id = %s AND state = 'QUARANTINED'",
+        [now, person, callback_id],
+    )
+    return cursor.rowcount == 1
+
+
+@dataclass(frozen=True)
+class CallbackRow:
+    """A row of the inbox, as a person sees it."""
+
+    id: int
+    transaction_id: uuid.UUID | None
+    by_token: bool
+    source: str | None
+    received_at: datetime
+    copies: int
+    state: str
+    outcome: str | None
+    attempts: int
+    applied_at: datetime | None
+    requeued_by: str | None
+    size: int
+
+
+def list_newest(
+    conn: Connection, *, state: str | None, transaction: uuid.UUID | None, limit: int
+) -> list[CallbackRow]:
+    """Callbacks, newest first; None means any."""
+    arguments: dict[str, Any] = {"state": state, "transaction": transaction, "limit": limit}
+    cursor = conn.cursor(row_factory=class_row(CallbackRow))
+    cursor.execute(
+        "SELECT c.id, t.internal_transaction_id AS transaction_id, c.by_token,"
+        " host(c.source) AS source, c.received_at, c.copies, c.state, c.outcome, c.attempts,"
+        " c.applied_at, c.requeued_by, octet_length(c.body) AS size"
+        " FROM callbacks c LEFT JOIN transactions t ON t.id = c.transaction_id"
+        " WHERE (%(state)s::text IS NULL OR c.state = %(state)s)"
+        " AND (%(transaction)s::uuid IS NULL OR t.internal_transaction_id = %(transaction)s)"
+        " ORDER BY c.id DESC LIMIT %(limit)s",
+        arguments,
+    )
+    return cursor.fetchall()

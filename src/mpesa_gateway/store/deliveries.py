@@ -1,0 +1,297 @@
+"""Tables `deliveries` and `webhook_attempts`: the outbox, and every try of it."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.rows import class_row
+
+from mpesa_gateway.domain.delivery import Attempt, AttemptOutcome, NextTry
+from mpesa_gateway.store.pool import Connection
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewDelivery:
+    """A webhook to write down in the transaction that ends the payment."""
+
+    webhook_id: str
+    transaction: int
+    merchant: str
+    type: str
+    url: str
+    origin: str
+    body: bytes
+    conflict: int | None = None
+
+
+def insert(conn: Connection, delivery: NewDelivery, now: datetime) -> int:
+    """The new delivery's id. A second delivery of the same end breaks a constraint."""
+    cursor = conn.execute(
+        "INSERT INTO deliveries (webhook_id, transaction_id, conflict_id, merchant, type, url,"
+        " origin, body, next_attempt_at, created_at)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
+        [
+            delivery.webhook_id,
+            delivery.transaction,
+            delivery.conflict,
+            delivery.merchant,
+            delivery.type,
+            delivery.url,
+            delivery.origin,
+            delivery.body,
+            now,
+            now,
+        ],
+    )
+    row = cursor.fetchone()
+    assert row is not None
+    inserted: int = row[0]
+    return inserted
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A row of the outbox, as an attempt needs it."""
+
+    id: int
+    webhook_id: str
+    transaction_id: int
+    merchant: str
+    url: str
+    origin: str
+    body: bytes
+    attempts_made: int
+    failures: int
+    claim: int
+    lease_until: datetime | None
+    created_at: datetime
+
+
+def lock_due(conn: Connection, delivery_id: int, now: datetime) -> Delivery | None:
+    """The delivery, locked; None when it is not due or another worker has it."""
+    cursor = conn.cursor(row_factory=class_row(Delivery))
+    cursor.execute(
+        "SELECT id, webhook_id, transaction_id, merchant, url, origin, body, attempts_made,"
+        " failures, claim, lease_until, created_at FROM deliveries"
+        " WHERE id = %s AND state = 'PENDING' AND next_attempt_at <= %s"
+        " AND (lease_until IS NULL OR lease_until <= %s) FOR UPDATE SKIP LOCKED",
+        [delivery_id, now, now],
+    )
+    return cursor.fetchone()
+
+
+def start_attempt(
+    conn: Connection, delivery: Delivery, *, failures: int, lease_until: datetime, now: datetime
+) -> int:
+    """Claim the delivery and write the attempt's row, before anything leaves; the claim number."""
+    cursor = conn.execute(
+        "WITH claimed AS (UPDATE deliveries SET claim = claim + 1, lease_until = %s,"
+        " attempts_made = attempts_made + 1, failures = %s, waits_for_endpoint = FALSE"
+        " WHERE id = %s RETURNING id, transaction_id, attempts_made, claim)"
+        " INSERT INTO webhook_attempts (transaction_id, delivery_id, attempt_number, attempted_at)"
+        " SELECT transaction_id, id, attempts_made, %s FROM claimed"
+        " RETURNING (SELECT claim FROM claimed)",
+        [lease_until, failures, delivery.id, now],
+    )
+    row = cursor.fetchone()
+    assert row is not None
+    claim: int = row[0]
+    return claim
+
+
+def save_attempt(conn: Connection, delivery_id: int, number: int, attempt: Attempt) -> None:
+    """How a try ended."""
+    conn.execute(
+        "UPDATE webhook_attempts SET outcome = %s, success = %s, response_status_code = %s,"
+        " response_time_ms = %s, error_message = %s"
+        " WHERE delivery_id = %s AND attempt_number = %s AND outcome = 'started'",
+        [
+            attempt.outcome,
+            attempt.success,
+            attempt.response_status_code,
+            attempt.response_time_ms,
+            attempt.error_message,
+            delivery_id,
+            number,
+        ],
+    )
+
+
+def save_unknown(conn: Connection, delivery_id: int) -> bool:
+    """A worker died in the middle of a try: say so. False when there was no open try."""
+    cursor = conn.execute(
+        "UPDATE webhook_attempts SET outcome = %s, error_message ="
+        " 'The worker stopped before the outcome was known; the endpoint may have seen it.'"
+        " WHERE delivery_id = %s AND outcome = 'started'",
+        [AttemptOutcome.UNKNOWN, delivery_id],
+    )
+    return cursor.rowcount > 0
+
+
+def finish_claim(
+    conn: Connection,
+    delivery_id: int,
+    claim: int,
+    following: NextTry,
+    *,
+    failures: int,
+    now: datetime,
+) -> bool:
+    """Store what comes next and give the lease back. False when the claim is no longer ours."""
+    cursor = conn.execute(
+        "UPDATE deliveries SET state = %s, next_attempt_at = %s, failures = %s, lease_until = NULL,"
+        " waits_for_endpoint = FALSE,"
+        " finished_at = CASE WHEN %s = 'PENDING' THEN NULL ELSE %s::timestamptz END"
+        " WHERE id = %s AND claim = %s AND state = 'PENDING'",
+        [
+            following.state,
+            following.next_attempt_at,
+            failures,
+            following.state,
+            now,
+            delivery_id,
+            claim,
+        ],
+    )
+    return cursor.rowcount == 1
+
+
+def postpone(
+    conn: Connection, delivery_id: int, until: datetime, *, waits_for_endpoint: bool
+) -> None:
+    """Wait without using up a try."""
+    conn.execute(
+        "UPDATE deliveries SET next_attempt_at = %s, lease_until = NULL, waits_for_endpoint = %s"
+        " WHERE id = %s AND state = 'PENDING'",
+        [until, waits_for_endpoint, delivery_id],
+    )
+
+
+def wake_waiting(
+    conn: Connection, merchant: str, origin: str, now: datetime, limit: int
+) -> list[int]:
+    """The endpoint answers again: offer what waited for it."""
+    cursor = conn.execute(
+        "UPDATE deliveries SET next_attempt_at = %s, waits_for_endpoint = FALSE"
+        " WHERE id IN (SELECT id FROM deliveries WHERE merchant = %s AND origin = %s"
+        " AND waits_for_endpoint ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)"
+        " RETURNING id",
+        [now, merchant, origin, limit],
+    )
+    return sorted(row[0] for row in cursor)
+
+
+@dataclass(frozen=True)
+class DueDelivery:
+    """A delivery to offer: `fresh` when no try was made yet."""
+
+    id: int
+    fresh: bool
+
+
+def list_due(conn: Connection, before: datetime, now: datetime, limit: int) -> list[DueDelivery]:
+    """Deliveries whose time has come and that nobody holds, oldest first."""
+    cursor = conn.cursor(row_factory=class_row(DueDelivery))
+    cursor.execute(
+        "SELECT id, attempts_made = 0 AS fresh FROM deliveries"
+        " WHERE state = 'PENDING' AND next_attempt_at <= %s"
+        " AND (lease_until IS NULL OR lease_until <= %s)"
+        " ORDER BY next_attempt_at LIMIT %s",
+        [before, now, limit],
+    )
+    return cursor.fetchall()
+
+
+def redeliver(
+    conn: Connection, transaction: int, now: datetime, *, only: int | None = None
+) -> list[int]:
+    """Start a new round of a transaction's deliveries that nobody is trying now; their ids."""
+    cursor = conn.execute(
+        "UPDATE deliveries SET state = 'PENDING', failures = 0, next_attempt_at = %s,"
+        " finished_at = NULL, waits_for_endpoint = FALSE"
+        " WHERE transaction_id = %s AND (%s::bigint IS NULL OR id = %s)"
+        " AND (lease_until IS NULL OR lease_until <= %s) RETURNING id",
+        [now, transaction, only, only, now],
+    )
+    return sorted(row[0] for row in cursor)
+
+
+@dataclass(frozen=True)
+class DeliveryRow:
+    """A delivery as merchants and people on call see it."""
+
+    id: int
+    webhook_id: str
+    transaction: int
+    transaction_id: uuid.UUID
+    merchant: str
+    type: str
+    url: str
+    state: str
+    attempts_made: int
+    next_attempt_at: datetime | None
+    parked: bool
+    created_at: datetime
+    finished_at: datetime | None
+
+
+def list_of_transaction(conn: Connection, transaction: int) -> list[DeliveryRow]:
+    """The deliveries of a transaction, oldest first."""
+    cursor = conn.cursor(row_factory=class_row(DeliveryRow))
+    cursor.execute(
+        "SELECT d.id, d.webhook_id, d.transaction_id AS transaction,"
+        " t.internal_transaction_id AS transaction_id, d.merchant, d.type, d.url, d.state,"
+        " d.attempts_made, d.next_attempt_at, d.waits_for_endpoint AS parked, d.created_at,"
+        " d.finished_at"
+        " FROM deliveries d JOIN transactions t ON t.id = d.transaction_id"
+        " WHERE d.transaction_id = %s ORDER BY d.id",
+        [transaction],
+    )
+    return cursor.fetchall()
+
+
+def list_newest(
+    conn: Connection, *, state: str | None, merchant: str | None, limit: int
+) -> list[DeliveryRow]:
+    """Deliveries, newest first; None means any."""
+    cursor = conn.cursor(row_factory=class_row(DeliveryRow))
+    cursor.execute(
+        "SELECT d.id, d.webhook_id, d.transaction_id AS transaction,"
+        " t.internal_transaction_id AS transaction_id, d.merchant, d.type, d.url, d.state,"
+        " d.attempts_made, d.next_attempt_at, d.waits_for_endpoint AS parked, d.created_at,"
+        " d.finished_at"
+        " FROM deliveries d JOIN transactions t ON t.id = d.transaction_id"
+        " WHERE (%(state)s::text IS NULL OR d.state = %(state)s)"
+        " AND (%(merchant)s::text IS NULL OR d.merchant = %(merchant)s)"
+        " ORDER BY d.id DESC LIMIT %(limit)s",
+        {"state": state, "merchant": merchant, "limit": limit},
+    )
+    return cursor.fetchall()
+
+
+@dataclass(frozen=True)
+class AttemptRow:
+    """A row of `webhook_attempts`."""
+
+    delivery_id: int
+    attempt_number: int
+    outcome: str
+    success: bool
+    response_status_code: int | None
+    response_time_ms: int | None
+    error_message: str | None
+    attempted_at: datetime
+
+
+def list_attempts(conn: Connection, transaction: int) -> list[AttemptRow]:
+    """Every try of a transaction's deliveries, oldest first."""
+    cursor = conn.cursor(row_factory=class_row(AttemptRow))
+    cursor.execute(
+        "SELECT delivery_id, attempt_number, outcome, success, response_status_code,"
+        " response_time_ms, error_message, attempted_at FROM webhook_attempts"
+        " WHERE transaction_id = %s ORDER BY delivery_id, attempt_number",
+        [transaction],
+    )
+    return cursor.fetchall()

@@ -1,0 +1,66 @@
+"""Table `failing_endpoints`: what fails, how often in a row, and until when it is left alone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from mpesa_gateway.store.pool import Connection
+
+
+def find_parked_until(
+    conn: Connection, merchant: str, origin: str, now: datetime
+) -> datetime | None:
+    """Until when the endpoint is parked, None when it may be tried."""
+    cursor = conn.execute(
+        "SELECT parked_until FROM failing_endpoints"
+        " WHERE merchant = %s AND origin = %s AND parked_until > %s",
+        [merchant, origin, now],
+    )
+    row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def take_probe(
+    conn: Connection, merchant: str, origin: str, *, until: datetime, now: datetime
+) -> bool:
+    """Be the one try of an endpoint whose pause is over; others wait until it has ended.
+
+    False when the endpoint is not a parked one whose pause is over.
+    """
+    cursor = conn.execute(
+        "UPDATE failing_endpoints SET parked_until = %s"
+        " WHERE merchant = %s AND origin = %s AND parked_until <= %s",
+        [until, merchant, origin, now],
+    )
+    return cursor.rowcount == 1
+
+
+def count_failure(conn: Connection, merchant: str, origin: str, now: datetime) -> int:
+    """One more failure in a row; how many there are."""
+    cursor = conn.execute(
+        "INSERT INTO failing_endpoints (merchant, origin, failures_in_row, failing_since)"
+        " VALUES (%s, %s, 1, %s) ON CONFLICT (merchant, origin) DO UPDATE"
+        " SET failures_in_row = failing_endpoints.failures_in_row + 1"
+        " RETURNING failures_in_row",
+        [merchant, origin, now],
+    )
+    row = cursor.fetchone()
+    assert row is not None
+    failures: int = row[0]
+    return failures
+
+
+def park(conn: Connection, merchant: str, origin: str, until: datetime) -> None:
+    """Leave the endpoint alone until then."""
+    conn.execute(
+        "UPDATE failing_endpoints SET parked_until = %s WHERE merchant = %s AND origin = %s",
+        [until, merchant, origin],
+    )
+
+
+def forgive(conn: Connection, merchant: str, origin: str) -> bool:
+    """The endpoint answered: nothing is held against it. True when something was."""
+    cursor = conn.execute(
+        "DELETE FROM failing_endpoints WHERE merchant = %s AND origin = %s", [merchant, origin]
+    )
+    return cursor.rowcount == 1

@@ -1,0 +1,98 @@
+"""Connections to Postgres: bounded, with a time limit on everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from mpesa_gateway.errors import UnavailableError
+
+Connection = psycopg.Connection[TupleRow]
+UniqueViolation = errors.UniqueViolation
+
+CONNECT_TIMEOUT_S = 3
+# A statement of ours takes milliseconds; one that takes this long is in the way.
+STATEMENT_TIMEOUT_MS = 10_000
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 15_000
+ACQUIRE_TIMEOUT_S = 5.0
+# A dead network shows within about ten seconds instead of the kernel's hours.
+_KEEPALIVE = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+
+class Pool:
+    """A bounded set of connections. Every failure to reach Postgres is an UnavailableError."""
+
+    def __init__(self, url: str, *, size: int, name: str) -> None:
+        self._pool = ConnectionPool(
+            url,
+            min_size=min(2, size),
+            max_size=size,
+            max_waiting=8 * size,
+            timeout=ACQUIRE_TIMEOUT_S,
+            max_idle=300,
+            reconnect_timeout=30,
+            name=name,
+            open=False,
+            check=ConnectionPool.check_connection,
+            configure=_configure,
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": CONNECT_TIMEOUT_S,
+                "application_name": f"mpesa-gateway {name}",
+                **_KEEPALIVE,
+            },
+        )
+
+    def open(self) -> None:
+        """Start connecting, in the background: Postgres may come later."""
+        self._pool.open(wait=False)
+
+    def close(self) -> None:
+        """Close every connection; waits a moment for those in use."""
+        self._pool.close(timeout=5.0)
+
+    @contextmanager
+    def connection(self, timeout_s: float = ACQUIRE_TIMEOUT_S) -> Iterator[Connection]:
+        """A connection in autocommit mode, for single statements. Raises UnavailableError."""
+        try:
+            with self._pool.connection(timeout=timeout_s) as conn:
+                yield conn
+        except (PoolTimeout, PoolClosed, TooManyRequests) as error:
+            raise UnavailableError("Postgres does not answer") from error
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise UnavailableError(f"Postgres failed: {type(error).__name__}") from error
+
+    @contextmanager
+    def transaction(self, timeout_s: float = ACQUIRE_TIMEOUT_S) -> Iterator[Connection]:
+        """A database transaction: committed at the end, rolled back by an exception."""
+        with self.connection(timeout_s) as conn, conn.transaction():
+            yield conn
+
+
+def _configure(conn: Connection) -> None:
+    """Per connection, because a server's own defaults may be weaker."""
+    conn.execute(
+        "SELECT set_config('synchronous_commit', 'on', false),"
+        " set_config('timezone', 'UTC', false),"
+        " set_config('statement_timeout', %s, false),"
+        " set_config('lock_timeout', %s, false),"
+        " set_config('idle_in_transaction_session_timeout', %s, false)",
+        [str(STATEMENT_TIMEOUT_MS), str(STATEMENT_TIMEOUT_MS), str(IDLE_IN_TRANSACTION_TIMEOUT_MS)],
+    )
+
+
+@contextmanager
+def savepoint(conn: Connection) -> Iterator[None]:
+    """Undo a part of a transaction when it raises, and keep the rest usable."""
+    with conn.transaction():
+        yield

@@ -1,0 +1,290 @@
+"""Table `transactions`: the push, the query and the end of each payment."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import kwargs_row
+from psycopg.types.json import Jsonb
+
+from mpesa_gateway.domain.push import PushOutcome
+from mpesa_gateway.domain.transaction import (
+    Ending,
+    PaymentRequest,
+    PushState,
+    Status,
+    Transaction,
+)
+from mpesa_gateway.store.pool import Connection
+
+_FIELDS = frozenset(field.name for field in dataclasses.fields(Transaction))
+
+
+def _transaction(**columns: Any) -> Transaction:
+    """A row as a Transaction. Columns of a newer schema are passed over."""
+    columns["row"] = columns["id"]
+    columns["id"] = columns["internal_transaction_id"]
+    columns["status"] = Status(columns["status"])
+    columns["push_state"] = PushState(columns["push_state"])
+    return Transaction(**{name: columns[name] for name in _FIELDS})
+
+
+def find_by_key(conn: Connection, merchant: str, key: uuid.UUID) -> Transaction | None:
+    """The transaction that an idempotency key made, for ever."""
+    cursor = conn.cursor(row_factory=kwargs_row(_transaction))
+    cursor.execute(
+        "SELECT * FROM transactions WHERE merchant = %s AND idempotency_key = %s", [merchant, key]
+    )
+    return cursor.fetchone()
+
+
+def lock_phone(conn: Connection, short_code: str, phone: str) -> None:
+    """Let nobody else decide about this phone until the transaction ends."""
+    conn.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended('prompt ' || %s || ' ' || %s, 0))",
+        [short_code, phone],
+    )
+
+
+def find_open_prompt(
+    conn: Connection, short_code: str, phone: str, now: datetime
+) -> datetime | None:
+    """Until when a prompt may be open on that phone, None when there is none."""
+    cursor = conn.execute(
+        "SELECT max(prompt_until) FROM transactions WHERE short_code = %s AND phone = %s"
+        " AND status = 'PENDING' AND prompt_until > %s",
+        [short_code, phone, now],
+    )
+    row = cursor.fetchone()
+    until: datetime | None = row[0] if row else None
+    return until
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Intent:
+    """A payment about to be asked for: the request and what the gateway adds."""
+
+    id: uuid.UUID
+    merchant: str
+    request: PaymentRequest
+    short_code: str
+    webhook_url: str
+    callback_secret_sha256: bytes
+    push_lease_until: datetime
+    prompt_until: datetime
+
+
+def insert_intent(conn: Connection, intent: Intent, now: datetime) -> Transaction | None:
+    """The new transaction, or None when the merchant used the key before."""
+    request = intent.request
+    cursor = conn.cursor(row_factory=kwargs_row(_transaction))
+    cursor.execute(
+        "INSERT INTO transactions (internal_transaction_id, merchant, idempotency_key,"
+        " request_sha256, amount, phone, short_code, webhook_url, account_reference, description,"
+        " push_state, push_lease_until, prompt_until, callback_secret_sha256, created_at,"
+        " updated_at)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'INTENT', %s, %s, %s, %s, %s)"
+        " ON CONFLICT (merchant, idempotency_key) DO NOTHING RETURNING *",
+        [
+            intent.id,
+            intent.merchant,
+            request.idempotency_key,
+            request.sha256(),
+            request.amount,
+            request.phone,
+            intent.short_code,
+            intent.webhook_url,
+            request.account_reference,
+            request.description,
+            intent.push_lease_until,
+            intent.prompt_until,
+            intent.callback_secret_sha256,
+            now,
+            now,
+        ],
+    )
+    return cursor.fetchone()
+
+
+def mark_sending(
+    conn: Connection, row: int, *, lease_until: datetime, prompt_until: datetime, now: datetime
+) -> bool:
+    """From here on the push may have left. False when the sweeper ended the intent before."""
+    cursor = conn.execute(
+        "UPDATE transactions SET push_state = 'SENDING', push_lease_until = %s, prompt_until = %s,"
+        " updated_at = %s"
+        " WHERE id = %s AND push_state = 'INTENT' AND status = 'PENDING'",
+        [lease_until, prompt_until, now, row],
+    )
+    return cursor.rowcount == 1
+
+
+def save_push_state(
+    conn: Connection,
+    row: int,
+    push_state: PushState,
+    *,
+    next_query_at: datetime | None,
+    outcome: PushOutcome | None,
+    now: datetime,
+) -> None:
+    """The push has ended: release its lease, and plan the first query while it is pending."""
+    conn.execute(
+        "UPDATE transactions SET push_state = %s, push_lease_until = NULL, updated_at = %s,"
+        " merchant_request_id = coalesce(merchant_request_id, %s),"
+        " next_query_at = CASE WHEN status = 'PENDING' THEN coalesce(next_query_at, %s) END"
+        " WHERE id = %s",
+        [push_state, now, outcome.merchant_request_id if outcome else None, next_query_at, row],
+    )
+
+
+def save_response(conn: Connection, row: int, status: int, body: str) -> None:
+    """What POST /initiate answers from now on. The first answer stays."""
+    conn.execute(
+        "UPDATE transactions SET response_status = %s, response_body = %s"
+        " WHERE id = %s AND response_status IS NULL",
+        [status, body, row],
+    )
+
+
+def lock(conn: Connection, row: int) -> Transaction:
+    """The transaction, locked until the database transaction ends."""
+    cursor = conn.cursor(row_factory=kwargs_row(_transaction))
+    cursor.execute("SELECT * FROM transactions WHERE id = %s FOR UPDATE", [row])
+    transaction = cursor.fetchone()
+    assert transaction is not None, row
+    return transaction
+
+
+def lock_checkout_request_id(conn: Connection, checkout_request_id: str) -> None:
+    """Let nobody else match or adopt this id until the transaction ends."""
+    conn.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended('checkout ' || %s, 0))",
+        [checkout_request_id],
+    )
+
+
+def find_row_by_checkout_request_id(conn: Connection, checkout_request_id: str) -> int | None:
+    """The row that Safaricom's id names."""
+    cursor = conn.execute(
+        "SELECT id FROM transactions WHERE checkout_request_id = %s", [checkout_request_id]
+    )
+    found = cursor.fetchone()
+    return found[0] if found else None
+
+
+def adopt_checkout_request_id(
+    conn: Connection, row: int, checkout_request_id: str, now: datetime
+) -> bool:
+    """Learn Safaricom's id. False when another id is known already."""
+    cursor = conn.execute(
+        "UPDATE transactions SET checkout_request_id = %s, updated_at = %s"
+        " WHERE id = %s AND (checkout_request_id IS NULL OR checkout_request_id = %s)",
+        [checkout_request_id, now, row, checkout_request_id],
+    )
+    return cursor.rowcount == 1
+
+
+def find_row_by_receipt(conn: Connection, receipt: str) -> int | None:
+    """The row that a receipt belongs to."""
+    cursor = conn.execute("SELECT id FROM transactions WHERE receipt = %s", [receipt])
+    found = cursor.fetchone()
+    return found[0] if found else None
+
+
+def save_finished(conn: Connection, transaction: Transaction) -> bool:
+    """Store the final state; False when another worker finished it first."""
+    cursor = conn.execute(
+        "UPDATE transactions SET status = %s, settled_by = %s, result_code = %s, result_desc = %s,"
+        " failure_reason = %s, receipt = %s, metadata = %s, attention = NULL,"
+        " next_query_at = NULL, query_lease_until = NULL, updated_at = %s, finished_at = %s"
+        " WHERE id = %s AND status = 'PENDING'",
+        [
+            transaction.status,
+            transaction.settled_by,
+            transaction.result_code,
+            transaction.result_desc,
+            transaction.failure_reason,
+            transaction.receipt,
+            None if transaction.metadata is None else Jsonb(transaction.metadata),
+            transaction.updated_at,
+            transaction.finished_at,
+            transaction.row,
+        ],
+    )
+    return cursor.rowcount == 1
+
+
+def fill_in(conn: Connection, row: int, ending: Ending, now: datetime) -> bool:
+    """Add the receipt that a query could not tell. False when there is one already."""
+    cursor = conn.execute(
+        "UPDATE transactions SET receipt = %s, metadata = %s, updated_at = %s"
+        " WHERE id = %s AND status = 'COMPLETED' AND receipt IS NULL",
+        [ending.receipt, Jsonb(ending.metadata), now, row],
+    )
+    return cursor.rowcount == 1
+
+
+def set_attention(
+    conn: Connection, row: int, sentence: str, *, stop_asking: bool, now: datetime
+) -> None:
+    """Ask for a person. `stop_asking`: no more queries, their answer could not be used."""
+    conn.execute(
+        "UPDATE transactions SET attention = %s, updated_at = %s,"
+        " next_query_at = CASE WHEN %s THEN NULL ELSE next_query_at END"
+        " WHERE id = %s AND status = 'PENDING'",
+        [sentence, now, stop_asking, row],
+    )
+
+
+def ask_at(conn: Connection, row: int, at: datetime) -> None:
+    """Plan the next query of a pending transaction."""
+    conn.execute(
+        "UPDATE transactions SET next_query_at = %s WHERE id = %s AND status = 'PENDING'", [at, row]
+    )
+
+
+def find(conn: Connection, merchant: str | None, public_id: uuid.UUID) -> Transaction | None:
+    """The merchant's transaction by the id it knows; of any merchant when `merchant` is None."""
+    cursor = conn.cursor(row_factory=kwargs_row(_transaction))
+    cursor.execute(
+        "SELECT * FROM transactions WHERE internal_transaction_id = %s"
+        " AND (%s::text IS NULL OR merchant = %s)",
+        [public_id, merchant, merchant],
+    )
+    return cursor.fetchone()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Filter:
+    """What to list; None means any. `before_row` continues a listing, newest first."""
+
+    merchant: str | None = None
+    status: Status | None = None
+    phone: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    needs_attention: bool = False
+    before_row: int | None = None
+    limit: int = 50
+
+
+def list_newest(conn: Connection, wanted: Filter) -> list[Transaction]:
+    """Transactions, newest first."""
+    cursor = conn.cursor(row_factory=kwargs_row(_transaction))
+    cursor.execute(
+        "SELECT * FROM transactions"
+        " WHERE (%(merchant)s::text IS NULL OR merchant = %(merchant)s)"
+        " AND (%(status)s::text IS NULL OR status = %(status)s)"
+        " AND (%(phone)s::text IS NULL OR phone = %(phone)s)"
+        " AND (%(created_after)s::timestamptz IS NULL OR created_at > %(created_after)s)"
+        " AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s)"
+        " AND (NOT %(needs_attention)s OR attention IS NOT NULL)"
+        " AND (%(before_row)s::bigint IS NULL OR id < %(before_row)s)"
+        " ORDER BY id DESC LIMIT %(limit)s",
+        dataclasses.asdict(wanted),
+    )
+    return cursor.fetchall()
