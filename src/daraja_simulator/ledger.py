@@ -171,9 +171,7 @@ class Ledger:
 
     def select(self, selection: Selection) -> dict[str, Iterator[Entry]]:
         """The wanted entries of each kind, in order. Later records do not show up in it."""
-        return {
-            kind: self._select(entries, selection) for kind, entries in self._entries.items()
-        }
+        return {kind: self._select(entries, selection) for kind, entries in self._entries.items()}
 
     def _select(self, entries: deque[Entry], selection: Selection) -> Iterator[Entry]:
         newest_first = takewhile(lambda each: each.sequence > selection.since, reversed(entries))

@@ -17,11 +17,16 @@ class _Waiting:
 class LedgerFile:
     """Appends lines to a file. As many lines wait at most as there are callers of `append`."""
 
+    _descriptor: int
+
     def __init__(self, path: Path) -> None:
-        """Raises OSError when the file cannot be opened."""
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._path = path
         self._waiting: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        """Raises OSError when the file cannot be opened."""
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     async def append(self, line: str) -> None:
         """Return when the line is on disk. Raises OSError when it cannot be written."""

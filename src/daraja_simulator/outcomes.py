@@ -134,9 +134,7 @@ def _paid(
 
 def _failed(digits: str, name: str, what: str, *, code: str, copies: int = 1) -> Outcome:
     """The customer does not pay, and the query says so."""
-    return Outcome(
-        digits, name, what, result_code=code, query_code=code, callback_copies=copies
-    )
+    return Outcome(digits, name, what, result_code=code, query_code=code, callback_copies=copies)
 
 
 def _not_accepted(digits: str, name: str, what: str, push_answer: PushAnswer) -> Outcome:
@@ -208,9 +206,7 @@ OUTCOMES: tuple[Outcome, ...] = (
     ),
     _not_accepted("4000", "refused", "400.002.02, nothing is charged", PushAnswer.REFUSED),
     BUSY,
-    _not_accepted(
-        "4290", "spike_arrest", "HTTP 429, nothing is charged", PushAnswer.SPIKE_ARREST
-    ),
+    _not_accepted("4290", "spike_arrest", "HTTP 429, nothing is charged", PushAnswer.SPIKE_ARREST),
     Outcome(
         "7001",
         "wrong_amount",

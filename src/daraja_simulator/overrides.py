@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import json
 
 from daraja_simulator.outcomes import BY_NAME, Outcome
 from daraja_simulator.replies import JSON, Reply
@@ -57,9 +56,7 @@ def parse_next_query(body: object) -> Reply:
     return _reply(_object("body", body), _REPLY_FIELDS)
 
 
-def _optional(
-    fields: Mapping[str, Any], name: str, parse: Callable[[str, object], Any]
-) -> Any:
+def _optional(fields: Mapping[str, Any], name: str, parse: Callable[[str, object], Any]) -> Any:
     return parse(name, fields[name]) if fields.get(name) is not None else None
 
 

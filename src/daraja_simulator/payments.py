@@ -55,3 +55,8 @@ class Payments:
         self._open_prompts[key] -= 1
         if not self._open_prompts[key]:
             del self._open_prompts[key]
+
+    def forget(self, payment: Payment) -> None:
+        """Take back a payment that cannot go on."""
+        self.close_prompt(payment)
+        self._by_id.pop(payment.ids.checkout_request_id, None)

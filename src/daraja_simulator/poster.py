@@ -32,16 +32,21 @@ class Posted:
 
 
 class Poster:
-    """An HTTP client for callbacks. Make it inside the event loop."""
+    """An HTTP client for callbacks, between `open` and `close`."""
+
+    _session: aiohttp.ClientSession
 
     def __init__(self) -> None:
+        self._turns = asyncio.Semaphore(MAX_POSTS_AT_ONCE)
+
+    def open(self) -> None:
+        """Make the client. Only inside the event loop."""
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S)
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Content-Type": callback.CONTENT_TYPE},
         )
-        self._turns = asyncio.Semaphore(MAX_POSTS_AT_ONCE)
 
     async def close(self) -> None:
         """Close every connection."""

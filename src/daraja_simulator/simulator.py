@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from daraja_simulator.callback import Debit, callback_body
 from daraja_simulator.chances import Chances
 from daraja_simulator.ids import (
     Receipts,
-    mask_phone,
     new_checkout_request_id,
     new_merchant_request_id,
     now,
@@ -55,14 +54,13 @@ class PushVerdict:
 
 
 class Simulator:
-    """All state of one simulator. Make it inside the event loop, and close it there."""
+    """All state of one simulator, which works between `open` and `close`."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises OSError when the ledger file cannot be opened."""
         self.settings = settings
-        file = LedgerFile(Path(settings.ledger_file)) if settings.ledger_file else None
-        self._file = file
-        self.ledger = Ledger(settings.max_records, file)
+        path = settings.ledger_file
+        self._file = LedgerFile(Path(path)) if path is not None else None
+        self.ledger = Ledger(settings.max_records, self._file)
         self.tokens = Tokens()
         self.payments = Payments(settings.max_records)
         self.next_push = NextPush()
@@ -84,6 +82,12 @@ class Simulator:
         if "seed" in changes:
             self._chances = Chances(self.settings.seed)
 
+    def open(self) -> None:
+        """Start, inside the event loop. Raises OSError when the ledger file cannot be opened."""
+        if self._file is not None:
+            self._file.open()
+        self._poster.open()
+
     async def stop(self) -> None:
         """Forget the payments under way: their callbacks never come."""
         tasks = list(self._under_way)
@@ -99,7 +103,10 @@ class Simulator:
             await self._file.close()
 
     async def receive_push(self, authorization: str | None, raw: bytes) -> PushVerdict:
-        """Judge and record a push. The caller starts its payment and answers it."""
+        """Judge and record a push. The caller starts its payment and answers it.
+
+        Raises OSError when the ledger file cannot be written: then no payment goes on.
+        """
         app_key: str | None = None
         said: dict[str, Any] = {}
         push: PushRequest | None = None
@@ -110,7 +117,12 @@ class Simulator:
             verdict = self._decide(push)
         except RefusedError as refused:
             verdict = PushVerdict(refused.reply)
-        await self.ledger.record(_push_record(app_key, said, push, verdict))
+        try:
+            await self.ledger.record(_push_record(app_key, said, push, verdict))
+        except OSError:
+            if verdict.payment is not None:
+                self.payments.forget(verdict.payment)
+            raise
         return verdict
 
     def _decide(self, push: PushRequest) -> PushVerdict:

@@ -132,7 +132,7 @@ def _timestamp(body: Mapping[str, Any]) -> str:
 
 
 def _callback_url(body: Mapping[str, Any]) -> str:
-    """http or https, no spaces [I], and no upper-case host (refused once in the sandbox) [M]."""
+    """Http or https, no spaces [I], and no upper-case host (refused once in the sandbox) [M]."""
     url = body.get("CallBackURL")
     if not isinstance(url, str) or len(url) > MAX_URL_CHARACTERS or not _NO_SPACES.match(url):
         raise RefusedError(replies.invalid_field("CallBackURL"))

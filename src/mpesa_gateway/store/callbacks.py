@@ -37,7 +37,7 @@ def find_token_owners(conn: Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.U
 
 @dataclass(frozen=True)
 class NewCallback:
-    """A callback to keep. `transaction` is its row when a token named it. `copies` counts equals."""
+    """A callback to keep. `transaction` is its row if a token named it; `copies` counts equals."""
 
     transaction: int | None
     body: bytes

@@ -1,0 +1,1 @@
+"""What goes out: Daraja, webhooks, Redis. The only importer of requests."""
