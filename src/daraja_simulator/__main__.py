@@ -57,7 +57,8 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _parse_settings(given: dict[str, Any]) -> Settings:
     """Raises SettingsError."""
-    return Settings(**{k: dict(v) if isinstance(v, list) else v for k, v in given.items()})
+    values: dict[str, Any] = {k: dict(v) if isinstance(v, list) else v for k, v in given.items()}
+    return Settings(**values)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -50,10 +50,10 @@ class DarajaEndpoints:
         settings = simulator.settings
         try:
             key = parse_basic(request.headers.get("Authorization"), settings.credentials)
-            if request.query.get("grant_type") != "client_credentials":
-                raise RefusedError(replies.invalid_grant_type())
         except RefusedError as refused:
             return as_response(refused.reply)
+        if request.query.get("grant_type") != "client_credentials":
+            return as_response(replies.invalid_grant_type())
         expires_at = time.monotonic() + settings.token_lifetime
         token = simulator.tokens.issue(key, expires_at, invalidate=settings.token_invalidation)
         await simulator.ledger.record(TokenRecord(key))

@@ -143,10 +143,10 @@ class Settings:
 
     host: str = _setting("127.0.0.1", Kind.TEXT, "address to listen on", fixed=True)
     port: int = _setting(8090, Kind.COUNT, "port to listen on, 0 takes a free one", fixed=True)
-    credentials: dict[str, str] | None = _setting(
+    credentials: Mapping[str, str] | None = _setting(
         None, Kind.MAPPING, "consumer key and secret of each app; none accepts any"
     )
-    passkeys: dict[str, str] | None = _setting(
+    passkeys: Mapping[str, str] | None = _setting(
         None, Kind.MAPPING, "short code and passkey of each merchant; none accepts any"
     )
     token_lifetime: float = _setting(3599.0, Kind.DURATION, "how long an OAuth token lives")
@@ -172,7 +172,7 @@ class Settings:
     queries_per_minute: int = _setting(
         0, Kind.COUNT, "STK queries per minute and app, burst 1; 0 sets no limit, 5 is the sandbox"
     )
-    query_while_open: OpenPromptAnswer = _setting(
+    query_while_open: OpenPromptAnswer = _setting(  # noqa: RUF009  an enum member is immutable
         OpenPromptAnswer.STILL_PROCESSING,
         Kind.OPEN_PROMPT,
         f"what a query says while the prompt is open: {', '.join(OpenPromptAnswer)}",
@@ -238,4 +238,4 @@ class Settings:
 
 
 def _public(value: object) -> object:
-    return sorted(value) if isinstance(value, dict) else value
+    return sorted(value) if isinstance(value, Mapping) else value

@@ -140,7 +140,9 @@ class Simulator:
             or new_checkout_request_id(now(), push.phone, self.payments),
         )
         reply = override.answer or replies.PUSH_REPLIES[outcome.push_answer](ids)
-        if not (outcome.accepted and override.accepted):
+        if not override.accepted:
+            return PushVerdict(reply)
+        if not outcome.accepted:
             return PushVerdict(reply, outcome)
         copies = outcome.callback_copies
         if chances.callback_doubled:

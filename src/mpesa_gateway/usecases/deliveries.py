@@ -1,0 +1,174 @@
+"""One try of one webhook: claim and attempt row committed, POST, result committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from mpesa_gateway import metrics
+from mpesa_gateway.clients.webhooks import WebhookClient
+from mpesa_gateway.domain.delivery import (
+    PARK_AFTER_FAILURES,
+    Attempt,
+    AttemptOutcome,
+    DeliveryState,
+    NextTry,
+    after_attempt,
+    park_until,
+)
+from mpesa_gateway.domain.merchant import Merchant
+from mpesa_gateway.domain.signature import webhook_headers
+from mpesa_gateway.domain.work import Work, WorkKind
+from mpesa_gateway.log import get_logger
+from mpesa_gateway.merchants import Snapshot
+from mpesa_gateway.store import deliveries, endpoints
+from mpesa_gateway.store.deliveries import Delivery
+from mpesa_gateway.store.pool import Connection, Pool
+
+LOGGER = get_logger(__name__)
+
+# The merchant's file is away (a roll-out, a mistake): nobody can sign, nothing is dropped.
+MERCHANT_WAIT = timedelta(minutes=1)
+# How many parked deliveries one recovery offers at once; the rest come due by themselves.
+WAKE_LIMIT = 1000
+
+
+@dataclass(frozen=True)
+class _Claimed:
+    """A delivery that is ours to try, until the lease ends."""
+
+    delivery: Delivery
+    merchant: Merchant
+    claim: int
+    number: int
+    failures: int
+
+
+@dataclass(frozen=True)
+class Deliveries:
+    """The collaborators and settings that sending webhooks needs."""
+
+    pool: Pool
+    webhooks: WebhookClient
+    merchants: Callable[[], Snapshot]
+    clock: Callable[[], datetime]
+    lease: timedelta
+
+    def attempt(self, delivery_id: int) -> list[Work]:
+        """Try a delivery, if it is due. What to do next is returned. Safe to call at any time."""
+        claimed = self._claim(delivery_id)
+        if claimed is None:
+            return []
+        delivery, now = claimed.delivery, self.clock()
+        headers = webhook_headers(
+            delivery.webhook_id, claimed.merchant.webhook_secrets, delivery.body, now
+        )
+        attempt = self.webhooks.post(delivery.url, delivery.body, headers, now)
+        return self._finish(claimed, attempt)
+
+    def _claim(self, delivery_id: int) -> _Claimed | None:
+        now = self.clock()
+        with self.pool.transaction() as conn:
+            delivery = deliveries.lock_due(conn, delivery_id, now)
+            if delivery is None:
+                return None
+            merchant = self.merchants().find(delivery.merchant)
+            if merchant is None:
+                until = now + MERCHANT_WAIT
+                deliveries.postpone(conn, delivery.id, until, waits_for_endpoint=False)
+                return None
+            failures = self._count_lost_try(conn, delivery, merchant, now)
+            if failures is None or not self._may_try(conn, delivery, now):
+                return None
+            claim = deliveries.start_attempt(
+                conn, delivery, failures=failures, lease_until=now + self.lease, now=now
+            )
+            return _Claimed(delivery, merchant, claim, delivery.attempts_made + 1, failures)
+
+    def _count_lost_try(
+        self, conn: Connection, delivery: Delivery, merchant: Merchant, now: datetime
+    ) -> int | None:
+        """Failures so far, with a try that a dead worker left open; None when that was the last."""
+        if delivery.lease_until is None or not deliveries.save_unknown(conn, delivery.id):
+            return delivery.failures
+        metrics.webhook_failures_total.labels("worker_died").inc()
+        failures = delivery.failures + 1
+        lost = Attempt(AttemptOutcome.UNKNOWN)
+        following = after_attempt(lost, failures, merchant.retry_schedule, now)
+        if following.state is DeliveryState.PENDING:
+            return failures
+        metrics.webhook_exhausted_total.inc()
+        deliveries.finish_claim(
+            conn, delivery.id, delivery.claim, following, failures=failures, now=now
+        )
+        return None
+
+    def _may_try(self, conn: Connection, delivery: Delivery, now: datetime) -> bool:
+        """Whether the endpoint is not parked; one try at a time feels whether it is back."""
+        merchant, origin = delivery.merchant, delivery.origin
+        parked = endpoints.find_parked_until(conn, merchant, origin, now)
+        if parked is None:
+            endpoints.take_probe(conn, merchant, origin, until=now + self.lease, now=now)
+            return True
+        deliveries.postpone(conn, delivery.id, parked, waits_for_endpoint=True)
+        return False
+
+    def _finish(self, claimed: _Claimed, attempt: Attempt) -> list[Work]:
+        now = self.clock()
+        delivery, schedule = claimed.delivery, claimed.merchant.retry_schedule
+        failures = claimed.failures + (0 if attempt.success else 1)
+        following = after_attempt(attempt, failures, schedule, now)
+        with self.pool.transaction() as conn:
+            if not deliveries.finish_claim(
+                conn, delivery.id, claimed.claim, following, failures=failures, now=now
+            ):
+                metrics.stale_completions_total.labels("delivery").inc()
+                LOGGER.warning("webhook ended after its lease had passed", delivery=delivery.id)
+                return []
+            deliveries.save_attempt(conn, delivery.id, claimed.number, attempt)
+            woken = self._judge_endpoint(conn, delivery, attempt, now)
+        self._observe(claimed, attempt, following, now)
+        return [Work(WorkKind.DELIVERY, delivery_id) for delivery_id in woken]
+
+    def _judge_endpoint(
+        self, conn: Connection, delivery: Delivery, attempt: Attempt, now: datetime
+    ) -> list[int]:
+        """Park what keeps failing; when it answers again, wake what waited for it."""
+        merchant, origin = delivery.merchant, delivery.origin
+        if attempt.success:
+            if not endpoints.forgive(conn, merchant, origin):
+                return []
+            return deliveries.wake_waiting(conn, merchant, origin, now, WAKE_LIMIT)
+        if attempt.response_status_code == 410:
+            # It speaks of this delivery, not of the endpoint.
+            return []
+        in_row = endpoints.count_failure(conn, merchant, origin, now)
+        until = park_until(in_row, now)
+        if until is not None:
+            endpoints.park(conn, merchant, origin, until)
+            if in_row == PARK_AFTER_FAILURES:
+                LOGGER.warning("endpoint parked", merchant=merchant, failures=in_row)
+        return []
+
+    def _observe(
+        self, claimed: _Claimed, attempt: Attempt, following: NextTry, now: datetime
+    ) -> None:
+        which = "first" if claimed.number == 1 else "retry"
+        metrics.webhook_attempts_total.labels(attempt.outcome.value, which).inc()
+        if attempt.success:
+            lag_s = (now - claimed.delivery.created_at).total_seconds()
+            metrics.webhook_delivery_lag_seconds.labels(which).observe(max(lag_s, 0.0))
+        else:
+            metrics.webhook_failures_total.labels(attempt.reason or "other").inc()
+        if following.state is DeliveryState.EXHAUSTED:
+            metrics.webhook_exhausted_total.inc()
+        LOGGER.info(
+            "webhook tried",
+            delivery=claimed.delivery.id,
+            attempt=claimed.number,
+            outcome=attempt.outcome.value,
+            status=attempt.response_status_code,
+            reason=attempt.reason,
+            state=following.state.value,
+        )

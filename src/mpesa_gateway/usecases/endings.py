@@ -1,0 +1,99 @@
+"""Ends a transaction: final state, event and webhook delivery, in one database transaction."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from mpesa_gateway import metrics
+from mpesa_gateway.domain.delivery import WebhookType, webhook_body
+from mpesa_gateway.domain.endpoint import parse_endpoint
+from mpesa_gateway.domain.ids import uuid7
+from mpesa_gateway.domain.transaction import Ending, Status, Transaction, finish
+from mpesa_gateway.domain.work import Work, WorkKind
+from mpesa_gateway.store import callbacks, deliveries, events, transactions
+from mpesa_gateway.store.pool import Connection
+
+
+@dataclass
+class Effects:
+    """What follows a commit: work to wake somebody up for, and what to count."""
+
+    work: list[Work] = field(default_factory=list)
+    ended: list[Status] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+
+    def count(self) -> None:
+        """Count, once the database transaction is committed."""
+        for status in self.ended:
+            metrics.transactions_total.labels(status.value).inc()
+        for kind in self.conflicts:
+            metrics.reconciliation_conflicts_total.labels(kind).inc()
+
+
+def new_id(now: datetime) -> uuid.UUID:
+    """A fresh time-ordered id."""
+    return uuid7(now, secrets.token_bytes(10))
+
+
+def end_transaction(
+    conn: Connection,
+    transaction: Transaction,
+    ending: Ending,
+    *,
+    source: events.Source,
+    now: datetime,
+    effects: Effects,
+) -> Transaction | None:
+    """End it, record who said so, and write its webhook. None when it was final already.
+
+    Raises UniqueViolation when the receipt belongs to another transaction.
+    """
+    finished = finish(transaction, ending, now)
+    if not transactions.save_finished(conn, finished):
+        return None
+    events.append(
+        conn,
+        transaction.row,
+        source,
+        finished.status.lower(),
+        now,
+        code=ending.result_code,
+        reason=ending.failure_reason,
+        receipt=ending.receipt,
+    )
+    completed = finished.status is Status.COMPLETED
+    callbacks.end_held(conn, transaction.row, finished.status.lower(), now)
+    kind = WebhookType.COMPLETED if completed else WebhookType.FAILED
+    write_delivery(conn, finished, kind, now=now, effects=effects)
+    effects.ended.append(finished.status)
+    return finished
+
+
+def write_delivery(
+    conn: Connection,
+    transaction: Transaction,
+    kind: WebhookType,
+    *,
+    now: datetime,
+    effects: Effects,
+    conflict: int | None = None,
+    conflict_detail: dict[str, Any] | None = None,
+) -> None:
+    """Freeze a webhook's bytes and plan its first try, now."""
+    # The URL was vetted when it was given; here only its origin is needed.
+    origin = parse_endpoint(transaction.webhook_url, allow_private=True).origin
+    delivery = deliveries.NewDelivery(
+        webhook_id=f"msg_{new_id(now).hex}",
+        transaction=transaction.row,
+        merchant=transaction.merchant,
+        type=kind,
+        url=transaction.webhook_url,
+        origin=origin,
+        body=webhook_body(kind, transaction, now, conflict=conflict_detail),
+        conflict=conflict,
+    )
+    effects.work.append(Work(WorkKind.DELIVERY, deliveries.insert(conn, delivery, now)))
