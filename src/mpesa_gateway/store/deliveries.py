@@ -191,15 +191,21 @@ class DueDelivery:
     fresh: bool
 
 
-def list_due(conn: Connection, before: datetime, now: datetime, limit: int) -> list[DueDelivery]:
-    """Deliveries whose time has come and that nobody holds, oldest first."""
+def list_due(
+    conn: Connection, now: datetime, *, fresh_before: datetime, limit: int
+) -> list[DueDelivery]:
+    """Deliveries whose time has come and that nobody holds, oldest first.
+
+    A fresh one has a wake-up on its way, so it is listed only once it is older than that.
+    """
     cursor = conn.cursor(row_factory=class_row(DueDelivery))
     cursor.execute(
         "SELECT id, attempts_made = 0 AS fresh FROM deliveries"
         " WHERE state = 'PENDING' AND next_attempt_at <= %s"
+        " AND (attempts_made > 0 OR next_attempt_at <= %s)"
         " AND (lease_until IS NULL OR lease_until <= %s)"
         " ORDER BY next_attempt_at LIMIT %s",
-        [before, now, limit],
+        [now, fresh_before, now, limit],
     )
     return cursor.fetchall()
 

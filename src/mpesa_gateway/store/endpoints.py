@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
+
+from psycopg.rows import class_row
 
 from mpesa_gateway.store.pool import Connection
 
 
-def find_parked_until(
-    conn: Connection, merchant: str, origin: str, now: datetime
-) -> datetime | None:
-    """Until when the endpoint is parked, None when it may be tried."""
-    cursor = conn.execute(
-        "SELECT parked_until FROM failing_endpoints"
-        " WHERE merchant = %s AND origin = %s AND parked_until > %s",
-        [merchant, origin, now],
+@dataclass(frozen=True)
+class FailingEndpoint:
+    """What is held against an endpoint."""
+
+    failures_in_row: int
+    parked_until: datetime | None
+
+
+def find(conn: Connection, merchant: str, origin: str) -> FailingEndpoint | None:
+    """The endpoint's record, None when it answered last time."""
+    cursor = conn.cursor(row_factory=class_row(FailingEndpoint))
+    cursor.execute(
+        "SELECT failures_in_row, parked_until FROM failing_endpoints"
+        " WHERE merchant = %s AND origin = %s",
+        [merchant, origin],
     )
-    row = cursor.fetchone()
-    return row[0] if row else None
+    return cursor.fetchone()
 
 
 def take_probe(

@@ -25,6 +25,7 @@ from mpesa_gateway.merchants import Snapshot
 from mpesa_gateway.store import deliveries, endpoints
 from mpesa_gateway.store.deliveries import Delivery
 from mpesa_gateway.store.pool import Connection, Pool
+from mpesa_gateway.usecases.gate import Gate
 
 LOGGER = get_logger(__name__)
 
@@ -54,6 +55,7 @@ class Deliveries:
     merchants: Callable[[], Snapshot]
     clock: Callable[[], datetime]
     lease: timedelta
+    gate: Gate
 
     def attempt(self, delivery_id: int) -> list[Work]:
         """Try a delivery, if it is due. What to do next is returned. Safe to call at any time."""
@@ -61,11 +63,15 @@ class Deliveries:
         if claimed is None:
             return []
         delivery, now = claimed.delivery, self.clock()
-        headers = webhook_headers(
-            delivery.webhook_id, claimed.merchant.webhook_secrets, delivery.body, now
-        )
-        attempt = self.webhooks.post(delivery.url, delivery.body, headers, now)
-        return self._finish(claimed, attempt)
+        try:
+            headers = webhook_headers(
+                delivery.webhook_id, claimed.merchant.webhook_secrets, delivery.body, now
+            )
+            attempt = self.webhooks.post(delivery.url, delivery.body, headers, now)
+            woken = self._finish(claimed, attempt)
+        finally:
+            waiting = self.gate.leave(delivery.origin)
+        return [Work(WorkKind.DELIVERY, it) for it in dict.fromkeys([*waiting, *woken])]
 
     def _claim(self, delivery_id: int) -> _Claimed | None:
         now = self.clock()
@@ -107,14 +113,18 @@ class Deliveries:
     def _may_try(self, conn: Connection, delivery: Delivery, now: datetime) -> bool:
         """Whether the endpoint is not parked; one try at a time feels whether it is back."""
         merchant, origin = delivery.merchant, delivery.origin
-        parked = endpoints.find_parked_until(conn, merchant, origin, now)
-        if parked is None:
+        known = endpoints.find(conn, merchant, origin)
+        parked = known.parked_until if known is not None else None
+        if parked is not None and parked > now:
+            deliveries.postpone(conn, delivery.id, parked, waits_for_endpoint=True)
+            return False
+        if not self.gate.enter(origin, delivery.id, failing=known is not None):
+            return False
+        if parked is not None:
             endpoints.take_probe(conn, merchant, origin, until=now + self.lease, now=now)
-            return True
-        deliveries.postpone(conn, delivery.id, parked, waits_for_endpoint=True)
-        return False
+        return True
 
-    def _finish(self, claimed: _Claimed, attempt: Attempt) -> list[Work]:
+    def _finish(self, claimed: _Claimed, attempt: Attempt) -> list[int]:
         now = self.clock()
         delivery, schedule = claimed.delivery, claimed.merchant.retry_schedule
         failures = claimed.failures + (0 if attempt.success else 1)
@@ -129,7 +139,7 @@ class Deliveries:
             deliveries.save_attempt(conn, delivery.id, claimed.number, attempt)
             woken = self._judge_endpoint(conn, delivery, attempt, now)
         self._observe(claimed, attempt, following, now)
-        return [Work(WorkKind.DELIVERY, delivery_id) for delivery_id in woken]
+        return woken
 
     def _judge_endpoint(
         self, conn: Connection, delivery: Delivery, attempt: Attempt, now: datetime

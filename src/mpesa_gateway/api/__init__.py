@@ -1,0 +1,1 @@
+"""The HTTP API: translates, never decides. The only importer of falcon."""

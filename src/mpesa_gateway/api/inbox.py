@@ -1,0 +1,278 @@
+"""The callback inbox of a process: callbacks that arrive together share one commit.
+
+One flusher thread takes what waits (no timer), checks tokens and addresses, and writes one
+multi-row INSERT. Each request is answered after its own commit. Rules, each with a test:
+equal keys are merged first; keys are sorted; a failed batch is retried row by row; a waiter that
+hung up never stops the flusher; the queue is bounded; Postgres away means 503 at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import Enum
+
+from mpesa_gateway import metrics
+from mpesa_gateway.domain.ids import CallbackToken
+from mpesa_gateway.domain.merchant import Address, Network, is_allowed
+from mpesa_gateway.domain.work import Work, WorkKind
+from mpesa_gateway.errors import UnavailableError
+from mpesa_gateway.log import get_logger
+from mpesa_gateway.merchants import Snapshot
+from mpesa_gateway.store import callbacks
+from mpesa_gateway.store.callbacks import NewCallback, TokenOwner
+from mpesa_gateway.store.pool import Connection, Pool
+
+LOGGER = get_logger(__name__)
+
+MAX_BATCH = 64
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+MAX_WAITING = 2048
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+# The answer to Safaricom, whatever happens: 503 within 2 s, and this leaves room for the rest.
+ACK_TIMEOUT_S = 1.5
+ACQUIRE_TIMEOUT_S = 0.8
+
+
+class Verdict(Enum):
+    """How a callback was taken."""
+
+    KEPT = "kept"
+    UNKNOWN_TOKEN = "unknown_token"  # noqa: S105 - a reason
+    NOT_ALLOWED = "not_allowed"
+
+
+@dataclass(eq=False)
+class Arrival:
+    """A callback that waits for its commit. `token` is None on the plain path."""
+
+    token: CallbackToken | None
+    body: bytes
+    headers: dict[str, str]
+    address: Address
+    received_at: datetime
+    future: asyncio.Future[Verdict] = field(repr=False)
+    sha256: bytes = b""
+    transaction: int | None = None
+
+    def to_row(self) -> NewCallback:
+        """As the store keeps it."""
+        return NewCallback(
+            transaction=self.transaction,
+            body=self.body,
+            body_sha256=self.sha256,
+            headers=self.headers,
+            source=str(self.address),
+            received_at=self.received_at,
+        )
+
+
+class Inbox:
+    """Takes callbacks from the event loop and commits them from one thread."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        merchants: Callable[[], Snapshot],
+        platform: tuple[Network, ...],
+        clock: Callable[[], datetime],
+        ring: Callable[[list[Work]], None],
+    ) -> None:
+        self._pool = pool
+        self._merchants = merchants
+        self._platform = platform
+        self._clock = clock
+        self._ring = ring
+        self._waiting: deque[Arrival] = deque()
+        self._waiting_bytes = 0
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to flush."""
+        self._thread = threading.Thread(target=self._run, name="inbox", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Flush what waits, then end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+
+    def is_alive(self) -> bool:
+        """Whether callbacks are being taken."""
+        return self._thread is not None and self._thread.is_alive()
+
+    async def put(
+        self, token: CallbackToken | None, body: bytes, headers: dict[str, str], address: Address
+    ) -> Verdict:
+        """Return once the callback is committed, or refused. Raises UnavailableError."""
+        arrival = Arrival(
+            token=token,
+            body=body,
+            headers=headers,
+            address=address,
+            received_at=self._clock(),
+            future=asyncio.get_running_loop().create_future(),
+            sha256=hashlib.sha256(body).digest(),
+        )
+        with self._changed:
+            full = len(self._waiting) >= MAX_WAITING
+            if full or self._waiting_bytes + len(body) > MAX_WAITING_BYTES or self._stopping:
+                raise UnavailableError("too many callbacks are waiting")
+            self._waiting.append(arrival)
+            self._waiting_bytes += len(body)
+            self._changed.notify()
+        try:
+            async with asyncio.timeout(ACK_TIMEOUT_S):
+                return await arrival.future
+        except TimeoutError as error:
+            raise UnavailableError("Postgres is too slow") from error
+
+    def _run(self) -> None:
+        while (batch := self._take()) is not None:
+            try:
+                self._flush(batch)
+            except Exception as error:
+                LOGGER.exception("callbacks could not be kept")
+                _answer([(arrival, error) for arrival in batch])
+
+    def _take(self) -> list[Arrival] | None:
+        """What waits, within the limits of one statement; None at the end."""
+        with self._changed:
+            while not self._waiting:
+                if self._stopping:
+                    return None
+                self._changed.wait()
+            batch: list[Arrival] = []
+            size = 0
+            while self._waiting and len(batch) < MAX_BATCH:
+                if batch and size + len(self._waiting[0].body) > MAX_BATCH_BYTES:
+                    break
+                arrival = self._waiting.popleft()
+                size += len(arrival.body)
+                batch.append(arrival)
+            self._waiting_bytes -= size
+            return batch
+
+    def _flush(self, batch: list[Arrival]) -> None:
+        # Who has stopped waiting was told 503: what is not promised need not be kept.
+        waiting = [arrival for arrival in batch if not arrival.future.done()]
+        started = time.monotonic()
+        try:
+            with self._pool.connection(ACQUIRE_TIMEOUT_S) as conn:
+                allowed = self._judge(conn, waiting)
+                self._keep(conn, allowed)
+        except UnavailableError as error:
+            _answer([(arrival, error) for arrival in waiting])
+            LOGGER.warning("callbacks answered 503", callbacks=len(waiting), problem=str(error))
+            return
+        LOGGER.debug("inbox flushed", callbacks=len(batch), seconds=time.monotonic() - started)
+
+    def _judge(self, conn: Connection, batch: list[Arrival]) -> list[Arrival]:
+        """Check tokens and addresses; those that are refused are answered here."""
+        ids = [arrival.token.transaction for arrival in batch if arrival.token is not None]
+        owners = callbacks.find_token_owners(conn, ids) if ids else {}
+        snapshot = self._merchants()
+        allowed: list[Arrival] = []
+        refused: list[tuple[Arrival, Verdict]] = []
+        for arrival in batch:
+            owner = owners.get(arrival.token.transaction) if arrival.token is not None else None
+            verdict = self._verdict(arrival, owner, snapshot)
+            if verdict is Verdict.KEPT:
+                arrival.transaction = owner.row if owner is not None else None
+                allowed.append(arrival)
+            else:
+                refused.append((arrival, verdict))
+        _answer(refused)
+        return allowed
+
+    def _verdict(self, arrival: Arrival, owner: TokenOwner | None, snapshot: Snapshot) -> Verdict:
+        if arrival.token is None:
+            # The platform's list was checked already; which merchant it is, the worker finds out.
+            return Verdict.KEPT
+        if owner is None or not arrival.token.matches(owner.callback_secret_sha256):
+            return Verdict.UNKNOWN_TOKEN
+        merchant = snapshot.find(owner.merchant)
+        narrowed = merchant.allowed_networks if merchant is not None else ()
+        allowed = is_allowed(arrival.address, self._platform, narrowed)
+        return Verdict.KEPT if allowed else Verdict.NOT_ALLOWED
+
+    def _keep(self, conn: Connection, arrivals: list[Arrival]) -> None:
+        """One statement for all; if it fails, one for each, so that a bad row harms only itself."""
+        if not arrivals:
+            return
+        try:
+            new = callbacks.insert_batch(conn, merge([arrival.to_row() for arrival in arrivals]))
+        except Exception as error:
+            if conn.closed or conn.broken or len(arrivals) == 1:
+                raise
+            LOGGER.warning("batch failed, keeping one by one", problem=type(error).__name__)
+            for arrival in arrivals:
+                self._keep_one(conn, arrival)
+            return
+        self._kept(arrivals, new)
+
+    def _keep_one(self, conn: Connection, arrival: Arrival) -> None:
+        try:
+            new = callbacks.insert_batch(conn, [arrival.to_row()])
+        except Exception as error:
+            if conn.closed or conn.broken:
+                raise
+            LOGGER.exception("callback could not be kept")
+            _answer([(arrival, error)])
+            return
+        self._kept([arrival], new)
+
+    def _kept(self, arrivals: list[Arrival], new: list[int]) -> None:
+        _answer([(arrival, Verdict.KEPT) for arrival in arrivals])
+        self._ring([Work(WorkKind.CALLBACK, callback_id) for callback_id in new])
+        metrics.callbacks_total.labels("received").inc(len(arrivals))
+
+
+def merge(rows: list[NewCallback]) -> list[NewCallback]:
+    """Equal keys as one row with their number of copies, sorted by key.
+
+    Rows of the plain path are never equal: each is kept as it came.
+    """
+    merged: dict[tuple[int, bytes], NewCallback] = {}
+    plain = []
+    for row in rows:
+        if row.transaction is None:
+            plain.append(row)
+            continue
+        known = merged.get(row.key)
+        merged[row.key] = row if known is None else replace(known, copies=known.copies + 1)
+    return plain + [merged[key] for key in sorted(merged)]
+
+
+def _answer(results: list[tuple[Arrival, Verdict]] | list[tuple[Arrival, Exception]]) -> None:
+    """Tell each waiter, in its own event loop. One that hung up is passed over."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[Arrival, Verdict | Exception]]] = {}
+    for arrival, result in results:
+        loops.setdefault(arrival.future.get_loop(), []).append((arrival, result))
+    for loop, answers in loops.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_resolve, answers)
+
+
+def _resolve(answers: list[tuple[Arrival, Verdict | Exception]]) -> None:
+    for arrival, result in answers:
+        if arrival.future.done():
+            continue
+        if isinstance(result, Verdict):
+            arrival.future.set_result(result)
+        elif isinstance(result, UnavailableError):
+            arrival.future.set_exception(result)
+        else:
+            arrival.future.set_exception(UnavailableError("the callback could not be kept"))
