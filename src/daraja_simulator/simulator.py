@@ -54,7 +54,10 @@ class PushVerdict:
 
 
 class Simulator:
-    """All state of one simulator, which works between `open` and `close`."""
+    """All state of one simulator, which works between `open` and `close`.
+
+    `payments_under_way` counts the accepted payments whose customer or callback is awaited.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -69,12 +72,8 @@ class Simulator:
         self._receipts = Receipts()
         self._spike_arrest = SpikeArrest()
         self._poster = Poster()
-        self._under_way: set[asyncio.Task[None]] = set()
-
-    @property
-    def payments_under_way(self) -> int:
-        """How many accepted payments still wait for their customer or their callback."""
-        return len(self._under_way)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.payments_under_way = 0
 
     def change(self, changes: Mapping[str, object]) -> None:
         """Change settings at run time. Raises SettingsError, and then nothing has changed."""
@@ -90,7 +89,7 @@ class Simulator:
 
     async def stop(self) -> None:
         """Forget the payments under way: their callbacks never come."""
-        tasks = list(self._under_way)
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -122,6 +121,7 @@ class Simulator:
         except OSError:
             if verdict.payment is not None:
                 self.payments.forget(verdict.payment)
+                self.payments_under_way -= 1
             raise
         return verdict
 
@@ -132,7 +132,7 @@ class Simulator:
         chances = self._chances.draw_push(self.settings)
         override, self.next_push = self.next_push, NextPush()
         outcome = override.outcome or get_outcome(push.phone)
-        if chances.push_fails or len(self._under_way) >= MAX_PAYMENTS_UNDER_WAY:
+        if chances.push_fails or self.payments_under_way >= MAX_PAYMENTS_UNDER_WAY:
             outcome = BUSY
         ids = PaymentIds(
             override.merchant_request_id or new_merchant_request_id(),
@@ -151,6 +151,7 @@ class Simulator:
             copies = 0
         payment = Payment(push, ids, outcome, copies)
         self.payments.open_prompt(payment)
+        self.payments_under_way += 1
         return PushVerdict(reply, outcome, payment)
 
     async def start(self, payment: Payment) -> None:
@@ -158,7 +159,7 @@ class Simulator:
         before = payment.outcome.callback_time is CallbackTime.BEFORE_PUSH_ANSWER
         delay_s = 0.0 if before else self.settings.callback_delay
         task = asyncio.create_task(self._play(payment, delay_s))
-        self._under_way.add(task)
+        self._tasks.add(task)
         task.add_done_callback(self._end)
         if before:
             await asyncio.wait([task])
@@ -166,7 +167,8 @@ class Simulator:
             await asyncio.sleep(self.settings.hang_delay)
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
+        self._tasks.discard(task)
+        self.payments_under_way -= 1
         if not task.cancelled() and (problem := task.exception()) is not None:
             logger.error("A payment could not go on", exc_info=problem)
 

@@ -153,6 +153,9 @@ class Caller:
         } | changes
         return self.post("/mpesa/stkpushquery/v1/query", body, token)
 
+    def wait_until(self, condition):
+        wait_until(condition)
+
     def ended(self):
         """The ledger once nothing is under way."""
         self.simulator.wait_until_idle(DEADLINE_S)

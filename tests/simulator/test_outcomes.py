@@ -270,8 +270,7 @@ def test_a_late_callback_comes_after_the_debit(caller, receiver):
     caller.simulator.change(late_delay="200ms")
     caller.push("254700003030")
     checkout_request_id = caller.simulator.ledger()["pushes"][0]["checkout_request_id"]
-    while not caller.simulator.ledger()["debits"]:
-        pass
+    caller.wait_until(lambda: caller.simulator.ledger()["debits"])
     assert caller.query(checkout_request_id).json()["ResultCode"] == "0"
     assert not receiver.received
     caller.ended()

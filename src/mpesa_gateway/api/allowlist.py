@@ -21,7 +21,7 @@ NOWHERE: Address = ipaddress.IPv4Address("0.0.0.0")  # noqa: S104 - no sender ha
 def client_address(
     peer: str, forwarded_for: Iterable[str], trusted: tuple[Network, ...]
 ) -> Address:
-    """The address to judge. `forwarded_for` are the values of all X-Forwarded-For headers, in order.
+    """The address to judge. `forwarded_for`: the values of all X-Forwarded-For headers, in order.
 
     An entry that cannot be read ends the walk at the proxy that sent it, which no list of
     Safaricom's addresses contains.

@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
@@ -166,18 +165,13 @@ class Inbox:
             return batch
 
     def _flush(self, batch: list[Arrival]) -> None:
-        # Who has stopped waiting was told 503: what is not promised need not be kept.
-        waiting = [arrival for arrival in batch if not arrival.future.done()]
-        started = time.monotonic()
+        # Those who were told 503 already are kept too, if it can be: Safaricom does not repeat.
         try:
             with self._pool.connection(ACQUIRE_TIMEOUT_S) as conn:
-                allowed = self._judge(conn, waiting)
-                self._keep(conn, allowed)
+                self._keep(conn, self._judge(conn, batch))
         except UnavailableError as error:
-            _answer([(arrival, error) for arrival in waiting])
-            LOGGER.warning("callbacks answered 503", callbacks=len(waiting), problem=str(error))
-            return
-        LOGGER.debug("inbox flushed", callbacks=len(batch), seconds=time.monotonic() - started)
+            _answer([(arrival, error) for arrival in batch])
+            LOGGER.warning("callbacks answered 503", callbacks=len(batch), problem=str(error))
 
     def _judge(self, conn: Connection, batch: list[Arrival]) -> list[Arrival]:
         """Check tokens and addresses; those that are refused are answered here."""
@@ -256,7 +250,7 @@ def merge(rows: list[NewCallback]) -> list[NewCallback]:
     return plain + [merged[key] for key in sorted(merged)]
 
 
-def _answer(results: list[tuple[Arrival, Verdict]] | list[tuple[Arrival, Exception]]) -> None:
+def _answer(results: Sequence[tuple[Arrival, Verdict | Exception]]) -> None:
     """Tell each waiter, in its own event loop. One that hung up is passed over."""
     loops: dict[asyncio.AbstractEventLoop, list[tuple[Arrival, Verdict | Exception]]] = {}
     for arrival, result in results:

@@ -1,0 +1,119 @@
+"""The ASGI application: its routes, and what starts and stops with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from falcon.asgi import App, Request, Response
+
+from mpesa_gateway.api.callbacks import CallbackResource
+from mpesa_gateway.api.errors import add_error_handlers
+from mpesa_gateway.api.health import HealthResource, LiveResource, ReadyResource
+from mpesa_gateway.api.inbox import Inbox
+from mpesa_gateway.api.openapi import OpenApiResource
+from mpesa_gateway.api.payments import InitiateResource
+from mpesa_gateway.api.threads import Threads
+from mpesa_gateway.api.transactions import (
+    RedeliverResource,
+    TransactionResource,
+    TransactionsResource,
+)
+from mpesa_gateway.domain.work import Work
+from mpesa_gateway.log import get_logger
+from mpesa_gateway.services import Services
+
+LOGGER = get_logger(__name__)
+# GETs have threads of their own, so that slow pushes never hold them up.
+READ_THREADS = 16
+READS_WAITING = 240
+HEALTH_THREADS = 2
+HEALTH_WAITING = 62
+_UNLOGGED = frozenset({"/health", "/livez", "/readyz"})
+
+
+class Middleware:
+    """Starts and stops the inbox with the server, and writes one line per request."""
+
+    def __init__(self, inbox: Inbox, threads: list[Threads]) -> None:
+        self._inbox = inbox
+        self._threads = threads
+
+    async def process_startup(self, _scope: dict[str, Any], _event: dict[str, Any]) -> None:
+        """Before the first request."""
+        self._inbox.start()
+
+    async def process_shutdown(self, _scope: dict[str, Any], _event: dict[str, Any]) -> None:
+        """After the last request."""
+        self._inbox.stop()
+        for threads in self._threads:
+            threads.close()
+
+    async def process_request(self, req: Request, _resp: Response) -> None:
+        """Note when it began."""
+        req.context.started = time.monotonic()
+
+    async def process_response(
+        self, req: Request, resp: Response, _resource: object, _succeeded: bool
+    ) -> None:
+        """One line, with the route's template: the path may hold a callback token."""
+        if req.uri_template not in _UNLOGGED:
+            LOGGER.info(
+                "request",
+                method=req.method,
+                route=req.uri_template,
+                status=resp.status_code,
+                ms=round((time.monotonic() - req.context.started) * 1000, 1),
+            )
+
+
+def create_app(
+    services: Services,
+    *,
+    ring: Callable[[list[Work]], None],
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> App[Request, Response]:
+    """The application. `ring` announces work after its commit."""
+    config, pool, merchants = services.config, services.pool, services.merchants
+    pushes = Threads(config.pushes_in_flight, "push")
+    reads = Threads(READ_THREADS, "read", waiting=READS_WAITING)
+    checks = Threads(HEALTH_THREADS, "health", waiting=HEALTH_WAITING)
+    inbox = Inbox(
+        services.reserved_pool,
+        merchants=merchants.current,
+        platform=config.safaricom_ips,
+        clock=services.clock,
+        ring=ring,
+    )
+    app: App[Request, Response] = App(middleware=[Middleware(inbox, [pushes, reads, checks])])
+    app.req_options.strip_url_path_trailing_slash = False
+    app.req_options.keep_blank_qs_values = True
+    add_error_handlers(app)
+
+    callback = CallbackResource(
+        inbox, platform=config.safaricom_ips, trusted=config.trusted_proxies
+    )
+    transaction = TransactionResource(pool, merchants, reads)
+    ready = ReadyResource(
+        services.reserved_pool,
+        checks,
+        merchants,
+        schema_version=services.schema_version,
+        is_stopping=is_stopping,
+    )
+    app.add_route("/initiate", InitiateResource(services.payments, merchants, pushes, ring))
+    app.add_route("/callback", callback)
+    app.add_route("/callback/{token}", callback, suffix="token")
+    app.add_route("/transactions", TransactionsResource(pool, merchants, reads))
+    app.add_route("/transactions/{transaction_id}", transaction)
+    app.add_route("/transactions/{transaction_id}/deliveries", transaction, suffix="deliveries")
+    app.add_route(
+        "/transactions/{transaction_id}/redeliver",
+        RedeliverResource(pool, merchants, reads, clock=services.clock, ring=ring),
+    )
+    app.add_route("/health", HealthResource(services.reserved_pool, checks))
+    app.add_route("/livez", LiveResource(inbox))
+    app.add_route("/readyz", ready)
+    app.add_route("/openapi.json", OpenApiResource())
+    return app

@@ -1,0 +1,28 @@
+"""Whose API key a request carries."""
+
+from __future__ import annotations
+
+from falcon.asgi import Request
+
+from mpesa_gateway.api.errors import UnauthorizedError
+from mpesa_gateway.domain.merchant import Merchant
+from mpesa_gateway.merchants import Snapshot
+
+MAX_KEY_LENGTH = 512
+
+
+def authenticate(req: Request, merchants: Snapshot) -> Merchant:
+    """The merchant whose key is in `X-Internal-Secret` or behind `Authorization: Bearer`.
+
+    Raises UnauthorizedError, with one sentence for every reason.
+    """
+    key = req.get_header("X-Internal-Secret") or _bearer(req.get_header("Authorization"))
+    merchant = merchants.find_by_key(key) if key and len(key) <= MAX_KEY_LENGTH else None
+    if merchant is None:
+        raise UnauthorizedError("send your API key in X-Internal-Secret or as a bearer token")
+    return merchant
+
+
+def _bearer(header: str | None) -> str | None:
+    scheme, _, credentials = (header or "").partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else None

@@ -1,0 +1,100 @@
+"""POST /callback and POST /callback/{token}: where Safaricom reports how a payment ended."""
+
+from __future__ import annotations
+
+import time
+
+from falcon.asgi import Request, Response
+
+from mpesa_gateway import metrics
+from mpesa_gateway.api.allowlist import client_address
+from mpesa_gateway.api.bodies import CALLBACK_LIMIT, BodyTooLargeError, read_body
+from mpesa_gateway.api.errors import ForbiddenError
+from mpesa_gateway.api.inbox import Inbox, Verdict
+from mpesa_gateway.domain.ids import CallbackToken, find_callback_token
+from mpesa_gateway.domain.merchant import Address, Network, is_allowed
+from mpesa_gateway.errors import NotFoundError, UnavailableError
+
+ACCEPTED = '{"ResultCode": 0, "ResultDesc": "Accepted"}'
+# What is kept beside the body; enough to see who sent it and what it claimed to be.
+KEPT_HEADERS = (b"content-type", b"user-agent", b"businessshortcode", b"x-forwarded-for")
+MAX_HEADER_LENGTH = 512
+
+
+class CallbackResource:
+    """Answers 200 once the raw body is committed; a worker reads it later."""
+
+    def __init__(
+        self, inbox: Inbox, *, platform: tuple[Network, ...], trusted: tuple[Network, ...]
+    ) -> None:
+        self._inbox = inbox
+        self._platform = platform
+        self._trusted = trusted
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        """The plain path: the platform's allowlist, matched by CheckoutRequestID."""
+        body = await self._read(req)
+        address = self._address(req)
+        if not is_allowed(address, self._platform):
+            raise _rejected("not_allowed")
+        await self._keep(req, resp, None, body, address)
+
+    async def on_post_token(self, req: Request, resp: Response, token: str) -> None:
+        """The path that names the push, so that its merchant's allowlist applies."""
+        body = await self._read(req)
+        parsed = find_callback_token(token)
+        if parsed is None:
+            raise _rejected("unknown_token")
+        await self._keep(req, resp, parsed, body, self._address(req))
+
+    async def _read(self, req: Request) -> bytes:
+        try:
+            return await read_body(req, CALLBACK_LIMIT)
+        except BodyTooLargeError:
+            metrics.callbacks_rejected_total.labels("too_large").inc()
+            raise
+
+    def _address(self, req: Request) -> Address:
+        forwarded = [
+            value.decode("latin-1")
+            for name, value in req.scope["headers"]
+            if name == b"x-forwarded-for"
+        ]
+        peer = req.scope.get("client") or ("", 0)
+        return client_address(str(peer[0]), forwarded, self._trusted)
+
+    async def _keep(
+        self,
+        req: Request,
+        resp: Response,
+        token: CallbackToken | None,
+        body: bytes,
+        address: Address,
+    ) -> None:
+        started = time.monotonic()
+        try:
+            verdict = await self._inbox.put(token, body, kept_headers(req), address)
+        except UnavailableError:
+            metrics.callbacks_rejected_total.labels("unavailable").inc()
+            raise
+        if verdict is not Verdict.KEPT:
+            raise _rejected(verdict.value)
+        resp.text = ACCEPTED
+        resp.content_type = "application/json"
+        metrics.callback_ack_seconds.observe(time.monotonic() - started)
+
+
+def kept_headers(req: Request) -> dict[str, str]:
+    """The headers of interest, bounded."""
+    return {
+        name.decode("latin-1"): value.decode("latin-1")[:MAX_HEADER_LENGTH].replace("\x00", "")
+        for name, value in req.scope["headers"]
+        if name in KEPT_HEADERS
+    }
+
+
+def _rejected(reason: str) -> NotFoundError | ForbiddenError:
+    metrics.callbacks_rejected_total.labels(reason).inc()
+    if reason == Verdict.UNKNOWN_TOKEN.value:
+        return NotFoundError("there is nothing at this path")
+    return ForbiddenError("this address may not call back")

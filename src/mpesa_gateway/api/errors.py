@@ -1,0 +1,121 @@
+"""Errors as answers: each of ours, and falcon's own, becomes one problem document (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import falcon
+from falcon.asgi import App, Request, Response
+
+from mpesa_gateway.api.bodies import BodyTooLargeError, BodyTooSlowError
+from mpesa_gateway.domain.problem import problem
+from mpesa_gateway.errors import (
+    GatewayError,
+    InvalidInputError,
+    KeyInFlightError,
+    KeyReusedError,
+    MerchantDrainingError,
+    MerchantSuspendedError,
+    NotFoundError,
+    NothingToDeliverError,
+    PromptOpenError,
+    RateLimitedError,
+    RequestRefusedError,
+    UnavailableError,
+)
+from mpesa_gateway.log import get_logger
+
+LOGGER = get_logger(__name__)
+PROBLEM_JSON = "application/problem+json"
+UNAVAILABLE_RETRY_S = 2
+
+
+class UnauthorizedError(GatewayError):
+    """No key, or none that is known."""
+
+
+class ForbiddenError(GatewayError):
+    """The address may not call back."""
+
+
+# Error -> (status, problem slug).
+STATUSES: dict[type[GatewayError], tuple[int, str]] = {
+    InvalidInputError: (400, "invalid-input"),
+    UnauthorizedError: (401, "unauthorized"),
+    ForbiddenError: (403, "forbidden"),
+    MerchantSuspendedError: (403, "merchant-suspended"),
+    NotFoundError: (404, "not-found"),
+    BodyTooSlowError: (408, "request-timeout"),
+    KeyInFlightError: (409, "key-in-flight"),
+    PromptOpenError: (409, "prompt-open"),
+    NothingToDeliverError: (409, "nothing-to-deliver"),
+    MerchantDrainingError: (410, "merchant-removed"),
+    BodyTooLargeError: (413, "body-too-large"),
+    KeyReusedError: (422, "key-reused"),
+    RateLimitedError: (429, "rate-limited"),
+    UnavailableError: (503, "unavailable"),
+}
+_FALCON = {
+    400: "invalid-input",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "body-too-large",
+}
+
+
+def add_error_handlers(app: App[Request, Response]) -> None:
+    """Let no error out of the application in another shape."""
+    app.add_error_handler(Exception, _on_exception)
+    app.add_error_handler(falcon.HTTPError, _on_falcon_error)
+    app.add_error_handler(GatewayError, _on_gateway_error)
+
+
+def write_problem(resp: Response, document: dict[str, Any]) -> None:
+    """Answer with a problem document; `retry_after` becomes a header too."""
+    resp.status = document["status"]
+    resp.content_type = PROBLEM_JSON
+    resp.text = json.dumps(document)
+    if "retry_after" in document:
+        resp.set_header("Retry-After", str(document["retry_after"]))
+
+
+async def _on_gateway_error(
+    _req: Request, resp: Response, error: GatewayError, _params: dict[str, Any]
+) -> None:
+    status, slug = STATUSES[type(error)]
+    extensions: dict[str, Any] = {}
+    if isinstance(error, InvalidInputError):
+        detail = "Some fields are not valid; nothing was created."
+        extensions["errors"] = [{"field": it.field, "message": it.message} for it in error.problems]
+    else:
+        detail = str(error)
+    if isinstance(error, RequestRefusedError):
+        extensions["retry_after"] = error.retry_after_s
+    if isinstance(error, UnavailableError):
+        extensions["retry_after"] = UNAVAILABLE_RETRY_S
+    if isinstance(error, UnauthorizedError):
+        resp.set_header("WWW-Authenticate", "Bearer")
+    if isinstance(error, BodyTooLargeError | BodyTooSlowError):
+        resp.set_header("Connection", "close")
+    write_problem(resp, problem(slug, status, detail, **extensions))
+
+
+async def _on_falcon_error(
+    _req: Request, resp: Response, error: falcon.HTTPError, _params: dict[str, Any]
+) -> None:
+    status = math.floor(error.status_code)
+    slug = _FALCON.get(status, "invalid-input" if status < 500 else "internal-error")
+    for name, value in dict(error.headers or {}).items():
+        resp.set_header(name, value)
+    detail = error.description or error.title or "The request cannot be served."
+    write_problem(resp, problem(slug, status, detail))
+
+
+async def _on_exception(
+    req: Request, resp: Response, error: Exception, _params: dict[str, Any]
+) -> None:
+    LOGGER.error("request failed", route=req.uri_template, exc_info=error)
+    detail = "The gateway failed. Ask again with the same idempotency key: nothing happens twice."
+    write_problem(resp, problem("internal-error", 500, detail))

@@ -1,0 +1,241 @@
+"""`mpesa-gateway api`: gunicorn as the process manager, uvicorn as its worker.
+
+One worker process per pod; replicas scale it (docs/decisions/0001). The limits that the frameworks
+leave open are set here: slow headers, draining on SIGTERM, open files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import signal
+import socket
+import sys
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from falcon.asgi import App, Request, Response
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn_worker import UvicornWorker
+
+from mpesa_gateway.api.app import create_app
+from mpesa_gateway.config import Config
+from mpesa_gateway.log import configure_logging, get_logger
+from mpesa_gateway.metrics_server import bind_metrics_port, serve_metrics
+from mpesa_gateway.services import open_services
+from mpesa_gateway.tasks import Bell, WorkQueue
+
+LOGGER = get_logger(__name__)
+
+# A client gets this long for its request line and headers.
+HEADER_TIMEOUT_S = 10.0
+KEEP_ALIVE_S = 15
+# After SIGTERM /readyz says 503 and requests are still served, until load balancers have noticed.
+DRAIN_S = 2.0
+# Longer than a push may take; Kubernetes' own period is 45 s in the chart.
+GRACEFUL_TIMEOUT_S = 30
+MAX_CONNECTIONS = 4096
+MAX_HEADER_BYTES = 32 * 1024
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with a deadline and a limit for the head of each request."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._in_head = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A new connection owes its first head."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is owed any more."""
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what arrives before a head is complete."""
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_timer is None:
+                self._arm()
+        super().data_received(data)
+        if self._in_head and self._head_bytes > MAX_HEADER_BYTES and not self._is_closing():
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._forget_head()
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """The next head may take its time to begin (keep-alive), not to end."""
+        pipelined = bool(self.pipeline)
+        super().on_response_complete()
+        if not pipelined and not self._is_closing() and self._head_timer is None:
+            self._in_head, self._head_bytes = True, 0
+
+    def _expect_head(self) -> None:
+        self._in_head, self._head_bytes = True, 0
+        self._arm()
+
+    def _arm(self) -> None:
+        self._head_timer = self.loop.call_later(HEADER_TIMEOUT_S, self._too_slow)
+
+    def _forget_head(self) -> None:
+        self._in_head = False
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _too_slow(self) -> None:
+        self._head_timer = None
+        if not self._is_closing():
+            self.transport.close()
+
+    def _is_closing(self) -> bool:
+        return self.transport.is_closing()
+
+
+class Stopping:
+    """Whether SIGTERM has come. One per process."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def __call__(self) -> bool:
+        """Whether it has come."""
+        return self.is_set
+
+
+STOPPING = Stopping()
+
+
+class DrainingServer(uvicorn.Server):
+    """Goes on serving for a moment after SIGTERM, with /readyz at 503."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain on the first SIGTERM, stop on anything else."""
+        if sig == signal.SIGTERM and not STOPPING.is_set:
+            STOPPING.is_set = True
+            LOGGER.info("draining", seconds=DRAIN_S)
+            loop = asyncio.get_event_loop()
+            loop.call_soon_threadsafe(loop.call_later, DRAIN_S, super().handle_exit, sig, frame)
+            return
+        super().handle_exit(sig, frame)
+
+
+class Worker(UvicornWorker):  # type: ignore[misc]
+    """gunicorn's worker: uvicorn with our protocol and our way to stop."""
+
+    CONFIG_KWARGS = {  # noqa: RUF012 - the base class's form
+        "loop": "auto",
+        "http": BoundedProtocol,
+        "ws": "none",
+        "lifespan": "on",
+        "interface": "asgi3",
+        "proxy_headers": False,
+        "server_header": False,
+        "date_header": True,
+        "access_log": False,
+        "limit_concurrency": MAX_CONNECTIONS,
+        "timeout_graceful_shutdown": GRACEFUL_TIMEOUT_S - 5,
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("uvicorn.error", "uvicorn.access"):
+            # The base class ties them to gunicorn's files; the root logger is ours.
+            logging.getLogger(name).handlers = []
+            logging.getLogger(name).propagate = True
+
+    async def _serve(self) -> None:
+        self.config.app = self.wsgi
+        server = DrainingServer(config=self.config)
+        self._install_sigquit_handler()
+        await server.serve(sockets=self.sockets)
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+
+class ApiApplication(BaseApplication):  # type: ignore[misc]
+    """gunicorn, configured by us alone: no command line, no file, no environment."""
+
+    def __init__(self, config: Config, metrics_socket: socket.socket | None) -> None:
+        self._config = config
+        self._metrics_socket = metrics_socket
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Settings that differ from gunicorn's own."""
+        settings = {
+            "bind": f"{self._config.server_host}:{self._config.server_port}",
+            "workers": 1,
+            "worker_class": Worker,
+            "keepalive": KEEP_ALIVE_S,
+            "timeout": 60,
+            "graceful_timeout": GRACEFUL_TIMEOUT_S,
+            "backlog": 2048,
+            "forwarded_allow_ips": "",
+            "logger_class": _GunicornLog,
+            "proc_name": "mpesa-gateway api",
+            # Since 25.1 gunicorn opens a control socket unless told not to.
+            "control_socket_disable": True,
+        }
+        for name, value in settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> App[Request, Response]:
+        """In the worker process: open what it works with, and build the application."""
+        config = self._config
+        configure_logging(config.log_format, config.log_level)
+        _allow_many_files()
+        # Open for as long as the process lives; the kernel closes what is left.
+        services = open_services(config).__enter__()
+        bell = Bell(WorkQueue(config.redis_url))
+        bell.start()
+        if self._metrics_socket is not None:
+            serve_metrics(self._metrics_socket, lambda: True)
+        return create_app(services, ring=bell.ring, is_stopping=STOPPING)
+
+
+class _GunicornLog:
+    """gunicorn's logger interface on top of ours."""
+
+    def __init__(self, _cfg: Any) -> None:
+        self.error_log = self.access_log = logging.getLogger("gunicorn")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.error_log, name)
+
+    def access(self, *_: Any) -> None:
+        """The application writes these lines itself."""
+
+    def reopen_files(self) -> None:
+        """There are none."""
+
+    def close_on_exec(self) -> None:
+        """There is nothing to close."""
+
+
+def _allow_many_files() -> None:
+    """A connection is a file; a soft limit of 1024 would be the lowest limit of all."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MAX_CONNECTIONS
+    if soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def run_api(config: Config) -> None:
+    """Serve until SIGTERM. Raises ConfigError when the metrics port is in use."""
+    metrics_socket = bind_metrics_port(config.server_host, config.metrics_port)
+    ApiApplication(config, metrics_socket).run()

@@ -1,0 +1,125 @@
+"""Reads transactions and their deliveries, for the API and for people on call."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import uuid
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from mpesa_gateway.domain.view import conflict_view, time_text, transaction_view
+from mpesa_gateway.domain.work import Work, WorkKind
+from mpesa_gateway.errors import InvalidInputError, NotFoundError, NothingToDeliverError
+from mpesa_gateway.store import deliveries, events, transactions
+from mpesa_gateway.store.deliveries import AttemptRow, DeliveryRow
+from mpesa_gateway.store.pool import Connection, Pool
+from mpesa_gateway.store.transactions import Filter
+
+
+def read_transaction(pool: Pool, merchant: str | None, public_id: uuid.UUID) -> dict[str, Any]:
+    """One transaction with its conflicts. Raises NotFoundError."""
+    with pool.connection() as conn:
+        transaction = transactions.find(conn, merchant, public_id)
+        if transaction is None:
+            raise NotFoundError("there is no such transaction")
+        conflicts = events.list_conflicts(conn, transaction.row)
+    return transaction_view(transaction, [conflict_view(conflict) for conflict in conflicts])
+
+
+def list_transactions(pool: Pool, wanted: Filter) -> dict[str, Any]:
+    """A page, newest first, and the cursor of the next one."""
+    page = Filter(**{**asdict(wanted), "limit": wanted.limit + 1})
+    with pool.connection() as conn:
+        found = transactions.list_newest(conn, page)
+    items, more = found[: wanted.limit], len(found) > wanted.limit
+    return {
+        "items": [transaction_view(transaction) for transaction in items],
+        "next": to_cursor(items[-1].row) if more else None,
+    }
+
+
+def to_cursor(row: int) -> str:
+    """Opaque to callers; names no row of anybody else, since listings are per merchant."""
+    return base64.urlsafe_b64encode(f"r{row}".encode()).decode().rstrip("=")
+
+
+def parse_cursor(text: str) -> int:
+    """The row to continue before. Raises InvalidInputError."""
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        digits = raw.removeprefix(b"r").decode("ascii")
+    except (binascii.Error, ValueError) as error:
+        raise InvalidInputError.of("cursor", "is not a cursor of this API") from error
+    if not raw.startswith(b"r") or not digits.isdigit() or len(digits) > 18:
+        raise InvalidInputError.of("cursor", "is not a cursor of this API")
+    return int(digits)
+
+
+def read_deliveries(pool: Pool, merchant: str | None, public_id: uuid.UUID) -> dict[str, Any]:
+    """The webhooks of a transaction, each with its attempts. Raises NotFoundError."""
+    with pool.connection() as conn:
+        row = _row(conn, merchant, public_id)
+        found = deliveries.list_of_transaction(conn, row)
+        attempts = deliveries.list_attempts(conn, row)
+    return {"items": [delivery_view(delivery, attempts) for delivery in found]}
+
+
+def delivery_view(delivery: DeliveryRow, attempts: list[AttemptRow] | None) -> dict[str, Any]:
+    """A delivery as JSON; `attempts` of other deliveries are passed over."""
+    view: dict[str, Any] = {
+        "id": delivery.webhook_id,
+        "transaction_id": str(delivery.transaction_id),
+        "type": delivery.type,
+        "state": delivery.state,
+        "url": delivery.url,
+        "attempts_made": delivery.attempts_made,
+        "next_attempt_at": time_text(delivery.next_attempt_at),
+        "parked": delivery.parked,
+        "created_at": time_text(delivery.created_at),
+        "finished_at": time_text(delivery.finished_at),
+    }
+    if attempts is not None:
+        mine = [attempt for attempt in attempts if attempt.delivery_id == delivery.id]
+        view["attempts"] = [_attempt_view(attempt) for attempt in mine]
+    return view
+
+
+def _attempt_view(attempt: AttemptRow) -> dict[str, Any]:
+    return {
+        "attempt_number": attempt.attempt_number,
+        "outcome": attempt.outcome,
+        "success": attempt.success,
+        "response_status_code": attempt.response_status_code,
+        "response_time_ms": attempt.response_time_ms,
+        "error_message": attempt.error_message,
+        "attempted_at": time_text(attempt.attempted_at),
+    }
+
+
+def redeliver(
+    pool: Pool, merchant: str | None, public_id: uuid.UUID, now: datetime
+) -> tuple[dict[str, Any], list[Work]]:
+    """Send a transaction's webhooks again, delivered ones too: them, and work to ring for.
+
+    Raises NotFoundError, NothingToDeliverError.
+    """
+    with pool.transaction() as conn:
+        row = _row(conn, merchant, public_id)
+        found = deliveries.list_of_transaction(conn, row)
+        if not found:
+            raise NothingToDeliverError("the transaction has not ended: there is no webhook yet")
+        offered = deliveries.redeliver(conn, row, now)
+        source: events.Source = "caller" if merchant is not None else "person"
+        events.append(conn, row, source, "redelivery", now)
+        found = deliveries.list_of_transaction(conn, row)
+    work = [Work(WorkKind.DELIVERY, delivery_id) for delivery_id in offered]
+    return {"items": [delivery_view(delivery, None) for delivery in found]}, work
+
+
+def _row(conn: Connection, merchant: str | None, public_id: uuid.UUID) -> int:
+    transaction = transactions.find(conn, merchant, public_id)
+    if transaction is None:
+        raise NotFoundError("there is no such transaction")
+    return transaction.row
