@@ -50,8 +50,9 @@ async def _stop(app: web.Application) -> None:
 async def _http_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except web.HTTPException as problem:
-        reply = _HTTP_ERRORS.get(problem.status)
-        if reply is None:
-            raise
-        return daraja.as_response(reply())
+    except (
+        web.HTTPNotFound,
+        web.HTTPMethodNotAllowed,
+        web.HTTPRequestEntityTooLarge,
+    ) as problem:
+        return daraja.as_response(_HTTP_ERRORS[problem.status]())

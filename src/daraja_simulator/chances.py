@@ -16,6 +16,12 @@ class PushChances:
     callback_dropped: bool
     callback_doubled: bool
 
+    def copies(self, usual: int) -> int:
+        """How often the callback comes, when the outcome says `usual`."""
+        if self.callback_dropped:
+            return 0
+        return 2 * usual if self.callback_doubled else usual
+
 
 class Chances:
     """Draws the same numbers for each push whatever the rates, so that a change of one rate

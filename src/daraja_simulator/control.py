@@ -70,6 +70,10 @@ class ControlEndpoints:
                 "settings": simulator.settings.public(),
                 "payments_under_way": simulator.payments_under_way,
                 "records": simulator.ledger.counts(),
+                "memory": (
+                    f"the last {simulator.settings.max_records} records of each kind, and as many"
+                    " payments, stay in memory; the ledger file keeps all"
+                ),
             }
         )
 

@@ -134,25 +134,23 @@ class Simulator:
         outcome = override.outcome or get_outcome(push.phone)
         if chances.push_fails or self.payments_under_way >= MAX_PAYMENTS_UNDER_WAY:
             outcome = BUSY
-        ids = PaymentIds(
-            override.merchant_request_id or new_merchant_request_id(),
-            override.checkout_request_id
-            or new_checkout_request_id(now(), push.phone, self.payments),
-        )
+        ids = self._new_ids(push, override)
         reply = override.answer or replies.PUSH_REPLIES[outcome.push_answer](ids)
         if not override.accepted:
             return PushVerdict(reply)
         if not outcome.accepted:
             return PushVerdict(reply, outcome)
-        copies = outcome.callback_copies
-        if chances.callback_doubled:
-            copies *= 2
-        if chances.callback_dropped:
-            copies = 0
-        payment = Payment(push, ids, outcome, copies)
+        payment = Payment(push, ids, outcome, chances.copies(outcome.callback_copies))
         self.payments.open_prompt(payment)
         self.payments_under_way += 1
         return PushVerdict(reply, outcome, payment)
+
+    def _new_ids(self, push: PushRequest, override: NextPush) -> PaymentIds:
+        return PaymentIds(
+            override.merchant_request_id or new_merchant_request_id(),
+            override.checkout_request_id
+            or new_checkout_request_id(now(), push.phone, self.payments),
+        )
 
     async def start(self, payment: Payment) -> None:
         """Let the customer answer the prompt. Returns when the push may be answered."""

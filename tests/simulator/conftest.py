@@ -6,6 +6,7 @@ import base64
 import json
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,7 +24,7 @@ DEADLINE_S = 5.0
 TIMEOUT_S = 5.0
 
 
-def password(short_code=SHORT_CODE, passkey=PASSKEY, timestamp=TIMESTAMP):
+def password(short_code=SHORT_CODE, passkey=PASSKEY, timestamp=TIMESTAMP) -> str:
     return base64.b64encode(f"{short_code}{passkey}{timestamp}".encode()).decode()
 
 
@@ -86,7 +87,7 @@ class Receiver:
         self._server.server_close()
 
 
-def wait_until(condition):
+def wait_until(condition: Callable[[], object]) -> None:
     """Poll a condition until it holds; fails after DEADLINE_S."""
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
@@ -103,12 +104,10 @@ class Caller:
         self.session = session
         self.token = ""
 
-    def send(self, method, path, **options):
-        return self.session.request(
-            method, self.simulator.url + path, timeout=TIMEOUT_S, **options
-        )
+    def send(self, method: str, path: str, **options: Any) -> requests.Response:
+        return self.session.request(method, self.simulator.url + path, timeout=TIMEOUT_S, **options)
 
-    def new_token(self, key="key", secret="secret"):  # noqa: S107  made up
+    def new_token(self, key="key", secret="secret") -> Any:  # noqa: S107  made up
         reply = self.send(
             "GET",
             "/oauth/v1/generate",
@@ -118,12 +117,12 @@ class Caller:
         self.token = reply.json()["access_token"]
         return reply.json()
 
-    def post(self, path, body, token=None):
+    def post(self, path: str, body: object, token: str | None = None) -> requests.Response:
         headers = {"Authorization": f"Bearer {token or self.token}"}
         data = body if isinstance(body, bytes) else json.dumps(body)
         return self.send("POST", path, data=data, headers=headers)
 
-    def push_body(self, phone="254700000000", **changes):
+    def push_body(self, phone="254700000000", **changes: object) -> dict[str, object]:
         body = {
             "BusinessShortCode": SHORT_CODE,
             "Password": password(),
@@ -139,12 +138,12 @@ class Caller:
         } | changes
         return {name: value for name, value in body.items() if value is not ...}
 
-    def push(self, phone="254700000000", token=None, **changes):
+    def push(self, phone="254700000000", token=None, **changes: object) -> requests.Response:
         """Fields that are `...` are left out."""
         body = self.push_body(phone, **changes)
         return self.post("/mpesa/stkpush/v1/processrequest", body, token)
 
-    def query(self, checkout_request_id, token=None, **changes):
+    def query(self, checkout_request_id, token=None, **changes: object) -> requests.Response:
         body = {
             "BusinessShortCode": SHORT_CODE,
             "Password": password(),
@@ -153,10 +152,10 @@ class Caller:
         } | changes
         return self.post("/mpesa/stkpushquery/v1/query", body, token)
 
-    def wait_until(self, condition):
+    def wait_until(self, condition: Callable[[], object]) -> None:
         wait_until(condition)
 
-    def ended(self):
+    def ended(self) -> dict[str, list[dict[str, Any]]]:
         """The ledger once nothing is under way."""
         self.simulator.wait_until_idle(DEADLINE_S)
         return self.simulator.ledger()

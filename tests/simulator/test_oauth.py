@@ -29,7 +29,6 @@ def test_the_lifetime_may_be_a_number(simulate):
     [
         None,
         "Bearer abc",
-        "Basic",
         "Basic ***",
         "Basic " + base64.b64encode(b"\xff:\xff").decode(),
     ],

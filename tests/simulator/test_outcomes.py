@@ -99,14 +99,14 @@ each_accepted = pytest.mark.parametrize(
 )
 
 
-def phone_of(outcome):
+def phone_of(outcome) -> str:
     return f"25470000{outcome.digits}"
 
 
-def try_push(caller, outcome):
+def try_push(caller, outcome) -> int | None:
     """The answer's status, or None when there was no answer."""
     try:
-        return caller.push(phone_of(outcome)).status_code
+        return int(caller.push(phone_of(outcome)).status_code)
     except requests.ConnectionError:
         return None
 

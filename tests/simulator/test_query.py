@@ -8,8 +8,8 @@ from daraja_simulator import limiter
 from daraja_simulator.limiter import SpikeArrest
 
 
-def open_payment(caller):
-    return caller.push().json()["CheckoutRequestID"]
+def open_payment(caller) -> str:
+    return str(caller.push().json()["CheckoutRequestID"])
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,9 @@ def test_an_open_prompt_has_many_answers(simulate, setting, status, expected):
     assert answer.json().items() >= expected.items()
 
 
-@pytest.mark.parametrize("changes", [{"CheckoutRequestID": "ws_CO_1"}, {"BusinessShortCode": 60000}])
+@pytest.mark.parametrize(
+    "changes", [{"CheckoutRequestID": "ws_CO_1"}, {"BusinessShortCode": 60000}]
+)
 def test_an_unknown_payment_is_an_invalid_id(caller, changes):
     answer = caller.query(open_payment(caller), **changes)
     assert answer.status_code == 400

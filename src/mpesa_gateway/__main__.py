@@ -1,0 +1,5 @@
+"""`python -m mpesa_gateway` is `mpesa-gateway`."""
+
+from mpesa_gateway.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""What a person types: click commands, rich tables, `--json` for scripts."""

@@ -1,0 +1,107 @@
+"""`mpesa-gateway callbacks list` and `requeue`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from mpesa_gateway.commands.output import (
+    json_option,
+    limit_option,
+    open_database,
+    parse_id,
+    print_json,
+    print_table,
+    wake_workers,
+)
+from mpesa_gateway.domain.view import time_text
+from mpesa_gateway.domain.work import Work, WorkKind
+from mpesa_gateway.errors import NotFoundError
+from mpesa_gateway.services import utc_now
+from mpesa_gateway.store import callbacks as store
+from mpesa_gateway.store.callbacks import CallbackRow
+
+
+@click.group()
+def callbacks() -> None:
+    """What Safaricom sent, and what became of it."""
+
+
+@callbacks.command("list")
+@click.option("--state", type=click.Choice(["RECEIVED", "HELD", "APPLIED", "QUARANTINED"]))
+@click.option("--quarantined", is_flag=True, help="The same as --state QUARANTINED.")
+@click.option("--transaction", help="Of this transaction only.")
+@limit_option
+@json_option
+def list_(
+    state: str | None, quarantined: bool, transaction: str | None, limit: int, as_json: bool
+) -> None:
+    """Newest first."""
+    with open_database() as (_, pool), pool.connection() as conn:
+        found = store.list_newest(
+            conn,
+            state="QUARANTINED" if quarantined else state,
+            transaction=parse_id(transaction) if transaction else None,
+            limit=limit,
+        )
+    if as_json:
+        print_json({"items": [_view(row) for row in found]})
+        return
+    print_table(
+        "Callbacks",
+        ["id", "received", "path", "from", "copies", "state", "outcome", "transaction"],
+        [
+            [
+                row.id,
+                time_text(row.received_at),
+                "token" if row.by_token else "plain",
+                row.source,
+                row.copies,
+                row.state,
+                row.outcome,
+                row.transaction_id,
+            ]
+            for row in found
+        ],
+    )
+
+
+def _view(row: CallbackRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "transaction_id": str(row.transaction_id) if row.transaction_id else None,
+        "path": "token" if row.by_token else "plain",
+        "source": row.source,
+        "received_at": time_text(row.received_at),
+        "copies": row.copies,
+        "state": row.state,
+        "outcome": row.outcome,
+        "attempts": row.attempts,
+        "applied_at": time_text(row.applied_at),
+        "requeued_by": row.requeued_by,
+        "size": row.size,
+    }
+
+
+@callbacks.command()
+@click.argument("callback_ids", nargs=-1, required=True, type=int)
+@click.option("--by", "person", required=True, help="Who looked at them; it is kept.")
+@json_option
+def requeue(callback_ids: tuple[int, ...], person: str, as_json: bool) -> None:
+    """Apply quarantined callbacks again, although their path or address may not settle.
+
+    Use it after you have looked at the callback and mended its cause. Amount, receipt and
+    CheckoutRequestID are checked again.
+    """
+    now = utc_now()
+    with open_database() as (config, pool):
+        with pool.transaction() as conn:
+            for callback_id in callback_ids:
+                if not store.requeue(conn, callback_id, person, now):
+                    raise NotFoundError(f"callback {callback_id} is not in quarantine")
+        wake_workers(config, [Work(WorkKind.CALLBACK, it) for it in callback_ids])
+    if as_json:
+        print_json({"requeued": list(callback_ids)})
+    else:
+        click.echo(f"{len(callback_ids)} requeued; `callbacks list` shows what becomes of them.")

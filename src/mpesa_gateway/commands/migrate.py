@@ -1,0 +1,31 @@
+"""`mpesa-gateway migrate`."""
+
+from __future__ import annotations
+
+import click
+
+from mpesa_gateway.config import Config
+from mpesa_gateway.domain.duration import parse_duration
+from mpesa_gateway.store.migrations import (
+    apply_migrations,
+    load_migrations,
+    migrations_directory,
+    wait_for_schema,
+)
+
+
+def run_migrate(config: Config, *, wait: bool, timeout: str) -> None:
+    """Apply what is missing, or wait until somebody else has. Raises SchemaError."""
+    migrations = load_migrations(migrations_directory())
+    newest = migrations[-1].version
+    if wait:
+        try:
+            deadline_s = parse_duration(timeout).total_seconds()
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--timeout") from error
+        wait_for_schema(config.database_url, newest, deadline_s=deadline_s)
+        click.echo(f"The schema is at version {newest}.")
+        return
+    applied = apply_migrations(config.database_url, migrations, click.echo)
+    done = f"{len(applied)} applied" if applied else "nothing to do"
+    click.echo(f"The schema is at version {newest}: {done}.")
