@@ -36,9 +36,12 @@ _UNLOGGED = frozenset({"/health", "/livez", "/readyz"})
 class Middleware:
     """Starts and stops the inbox with the server, and writes one line per request."""
 
-    def __init__(self, inbox: Inbox, threads: list[Threads]) -> None:
+    def __init__(
+        self, inbox: Inbox, threads: list[Threads], on_shutdown: Callable[[], None]
+    ) -> None:
         self._inbox = inbox
         self._threads = threads
+        self._on_shutdown = on_shutdown
 
     async def process_startup(self, _scope: dict[str, Any], _event: dict[str, Any]) -> None:
         """Before the first request."""
@@ -49,6 +52,7 @@ class Middleware:
         self._inbox.stop()
         for threads in self._threads:
             threads.close()
+        self._on_shutdown()
 
     async def process_request(self, req: Request, _resp: Response) -> None:
         """Note when it began."""
@@ -73,8 +77,9 @@ def create_app(
     *,
     ring: Callable[[list[Work]], None],
     is_stopping: Callable[[], bool] = lambda: False,
+    on_shutdown: Callable[[], None] = lambda: None,
 ) -> App[Request, Response]:
-    """The application. `ring` announces work after its commit."""
+    """The application. `ring` announces work after its commit; `on_shutdown` comes last."""
     config, pool, merchants = services.config, services.pool, services.merchants
     pushes = Threads(config.pushes_in_flight, "push")
     reads = Threads(READ_THREADS, "read", waiting=READS_WAITING)
@@ -86,7 +91,9 @@ def create_app(
         clock=services.clock,
         ring=ring,
     )
-    app: App[Request, Response] = App(middleware=[Middleware(inbox, [pushes, reads, checks])])
+    app: App[Request, Response] = App(
+        middleware=[Middleware(inbox, [pushes, reads, checks], on_shutdown)]
+    )
     app.req_options.strip_url_path_trailing_slash = False
     app.req_options.keep_blank_qs_values = True
     add_error_handlers(app)

@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from types import FrameType
 from typing import Any
 
@@ -198,13 +199,14 @@ class ApiApplication(BaseApplication):  # type: ignore[misc]
         config = self._config
         configure_logging(config.log_format, config.log_level)
         _allow_many_files()
-        # Open for as long as the process lives; the kernel closes what is left.
-        services = open_services(config).__enter__()
+        opened = ExitStack()
+        services = opened.enter_context(open_services(config))
         bell = Bell(WorkQueue(config.redis_url))
         bell.start()
+        opened.callback(bell.stop)
         if self._metrics_socket is not None:
             serve_metrics(self._metrics_socket, lambda: True)
-        return create_app(services, ring=bell.ring, is_stopping=STOPPING)
+        return create_app(services, ring=bell.ring, is_stopping=STOPPING, on_shutdown=opened.close)
 
 
 class _GunicornLog:
