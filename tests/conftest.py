@@ -1,0 +1,104 @@
+"""Real Postgres and Redis for every test that asks; each test gets a database of its own."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from daraja_simulator.server import RunningSimulator
+from daraja_simulator.settings import Settings
+from harness.gateway import Gateway, open_gateway
+from harness.receiver import Receiver
+from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
+from mpesa_gateway.store.migrations import (
+    apply_migrations,
+    load_migrations,
+    migrations_directory,
+)
+
+TEMPLATE = "template_gateway"
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server_directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="mpesa-test-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_directory: Path) -> Iterator[EmbeddedPostgres]:
+    """A Postgres without fsync, and a migrated database to copy."""
+    server = EmbeddedPostgres(server_directory, durable=False)
+    server.start()
+    try:
+        url = server.create_database(TEMPLATE)
+        apply_migrations(url, load_migrations(migrations_directory()), lambda _: None)
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server(server_directory: Path) -> Iterator[EmbeddedRedis]:
+    server = EmbeddedRedis(server_directory)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A fresh, migrated database, dropped at the end."""
+    name = f"test_{next(_NUMBERS)}"
+    yield postgres.create_database(name, TEMPLATE)
+    with psycopg.connect(postgres.url(), autocommit=True) as conn:
+        conn.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+@pytest.fixture
+def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A fresh database without a schema."""
+    name = f"empty_{next(_NUMBERS)}"
+    yield postgres.create_database(name)
+    with psycopg.connect(postgres.url(), autocommit=True) as conn:
+        conn.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+@pytest.fixture
+def redis_url(redis_server: EmbeddedRedis) -> str:
+    """An empty Redis."""
+    url = redis_server.url()
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+    return url
+
+
+@pytest.fixture
+def simulator() -> Iterator[RunningSimulator]:
+    """A Safaricom of this test's own. Callbacks come at once."""
+    with RunningSimulator(Settings(callback_delay=0.0, late_delay=0.2, hang_delay=0.5)) as running:
+        yield running
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as running:
+        yield running
+
+
+@pytest.fixture
+def gateway(
+    database_url: str, redis_url: str, simulator: RunningSimulator, receiver: Receiver
+) -> Iterator[Gateway]:
+    """A gateway in this process, driven step by step."""
+    with open_gateway(database_url, redis_url, simulator, receiver) as running:
+        yield running

@@ -1,0 +1,1 @@
+"""What tests share: real servers, a merchant's endpoint, a running gateway, waiting."""

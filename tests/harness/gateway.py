@@ -1,0 +1,162 @@
+"""A gateway in this process, driven step by step: real Postgres, Redis and HTTP, no worker thread.
+
+Work that the API or a task rings for is collected; `work()` does it, with all that follows.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+import requests
+from psycopg.rows import dict_row
+
+from daraja_simulator.server import RunningSimulator
+from harness.clock import Clock
+from harness.receiver import Receiver
+from harness.serving import bound_socket, serve
+from harness.settings import API_KEY, environment
+from mpesa_gateway.clients.egress import Guard
+from mpesa_gateway.config import Config
+from mpesa_gateway.domain.work import Work
+from mpesa_gateway.services import Services, open_services
+from mpesa_gateway.store.pool import Pool
+from mpesa_gateway.sweeper import Sweeper
+from mpesa_gateway.tasks import Tasks
+
+
+class CollectingBell:
+    """Keeps what it should ring for, in the place of Redis."""
+
+    def __init__(self) -> None:
+        self._work: list[Work] = []
+        self._lock = threading.Lock()
+
+    def ring(self, work: list[Work]) -> None:
+        with self._lock:
+            self._work += work
+
+    def take(self) -> list[Work]:
+        with self._lock:
+            taken, self._work = self._work, []
+            return taken
+
+
+@dataclass
+class Gateway:
+    """A running API and the work behind it."""
+
+    url: str
+    services: Services
+    tasks: Tasks
+    bell: CollectingBell
+    clock: Clock
+    simulator: RunningSimulator
+    receiver: Receiver
+    database_url: str
+    session: requests.Session = field(default_factory=requests.Session)
+
+    @property
+    def pool(self) -> Pool:
+        return self.services.pool
+
+    def body(self, phone: str = "254712340000", **fields: Any) -> dict[str, Any]:
+        """A good body for /initiate; a field that is `...` is left out."""
+        body = {
+            "amount": "10",
+            "phone": phone,
+            "webhook_url": self.receiver.url,
+            "idempotency_key": str(uuid.uuid4()),
+            **fields,
+        }
+        return {name: value for name, value in body.items() if value is not ...}
+
+    def initiate(
+        self, phone: str = "254712340000", *, key: str = API_KEY, **fields: Any
+    ) -> requests.Response:
+        return self.session.post(
+            f"{self.url}/initiate",
+            json=self.body(phone, **fields),
+            headers={"X-Internal-Secret": key},
+            timeout=30,
+        )
+
+    def pay(self, phone: str = "254712340000", **fields: Any) -> str:
+        """The id of a transaction that was accepted."""
+        response = self.initiate(phone, **fields)
+        assert response.status_code == 201, response.text
+        transaction_id: str = response.json()["transaction_id"]
+        return transaction_id
+
+    def get(self, path: str, *, key: str = API_KEY, **params: Any) -> requests.Response:
+        return self.session.get(
+            self.url + path, params=params, headers={"X-Internal-Secret": key}, timeout=30
+        )
+
+    def transaction(self, transaction_id: str) -> dict[str, Any]:
+        response = self.get(f"/transactions/{transaction_id}")
+        assert response.status_code == 200, response.text
+        view: dict[str, Any] = response.json()
+        return view
+
+    def work(self) -> None:
+        """Do everything that was rung for, and all that follows from it."""
+        while work := self.bell.take():
+            for it in work:
+                self.tasks.do(it)
+
+    def sweep(self) -> None:
+        """One round of a sweeper, and all that follows."""
+        sweeper = Sweeper(
+            self.pool,
+            self.tasks.do,
+            clock=self.clock,
+            interval=self.services.config.sweep_interval,
+            threads=1,
+        )
+        sweeper.sweep()
+        sweeper._executor.shutdown(wait=True)
+        self.work()
+
+    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        """Rows of the database, as an outside observer sees them."""
+        with psycopg.connect(self.database_url, row_factory=dict_row) as conn:
+            return conn.execute(query.encode(), values).fetchall()
+
+
+@contextmanager
+def open_gateway(
+    database_url: str,
+    redis_url: str,
+    simulator: RunningSimulator,
+    receiver: Receiver,
+    *,
+    guard: Guard | None = None,
+    **settings: str,
+) -> Iterator[Gateway]:
+    """A gateway of its own; `settings` as in `harness.settings.environment`."""
+    sock = bound_socket()
+    url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    base_url = settings.pop("safaricom_base_url", simulator.url)
+    callback_url = settings.pop("safaricom_callback_url", f"{url}/callback")
+    config = Config.from_env(
+        environment(
+            database_url=database_url,
+            redis_url=redis_url,
+            base_url=base_url,
+            callback_url=callback_url,
+            **settings,
+        )
+    )
+    bell, clock = CollectingBell(), Clock()
+    with open_services(config, clock=clock, guard=guard) as services:
+        tasks = Tasks(services, bell)  # type: ignore[arg-type]
+        with serve(services, bell.ring, sock) as served, requests.Session() as session:
+            yield Gateway(
+                served, services, tasks, bell, clock, simulator, receiver, database_url, session
+            )
