@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 import redis
 
@@ -60,8 +59,7 @@ def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """A fresh, migrated database, dropped at the end."""
     name = f"test_{next(_NUMBERS)}"
     yield postgres.create_database(name, TEMPLATE)
-    with psycopg.connect(postgres.url(), autocommit=True) as conn:
-        conn.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+    postgres.drop_database(name)
 
 
 @pytest.fixture
@@ -69,8 +67,7 @@ def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """A fresh database without a schema."""
     name = f"empty_{next(_NUMBERS)}"
     yield postgres.create_database(name)
-    with psycopg.connect(postgres.url(), autocommit=True) as conn:
-        conn.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+    postgres.drop_database(name)
 
 
 @pytest.fixture

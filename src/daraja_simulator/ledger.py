@@ -162,6 +162,11 @@ class Ledger:
             line = json.dumps({"kind": record.plural, **entry.as_json()})
             await self._file.append(line)
 
+    def clear(self) -> None:
+        """Forget what is in memory; the file keeps all."""
+        for entries in self._entries.values():
+            entries.clear()
+
     def counts(self) -> dict[str, dict[str, int]]:
         """For each kind how many records there were, and how many are still in memory."""
         return {

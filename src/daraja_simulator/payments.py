@@ -60,3 +60,8 @@ class Payments:
         """Take back a payment that cannot go on."""
         self.close_prompt(payment)
         self._by_id.pop(payment.ids.checkout_request_id, None)
+
+    def clear(self) -> None:
+        """Forget every payment."""
+        self._by_id.clear()
+        self._open_prompts.clear()

@@ -95,11 +95,16 @@ class Simulator:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def close(self) -> None:
-        """Give back connections and the ledger file."""
+        """Give back connections, the ledger file and the memory.
+
+        A large ledger that is left to the interpreter makes its end take seconds.
+        """
         await self.stop()
         await self._poster.close()
         if self._file is not None:
             await self._file.close()
+        self.ledger.clear()
+        self.payments.clear()
 
     async def receive_push(self, authorization: str | None, raw: bytes) -> PushVerdict:
         """Judge and record a push. The caller starts its payment and answers it.

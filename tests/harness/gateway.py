@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import requests
@@ -104,6 +105,31 @@ class Gateway:
         view: dict[str, Any] = response.json()
         return view
 
+    def callback_path(self, phone: str) -> str:
+        """The path of the last push to that phone, token included."""
+        pushes = self.simulator.ledger(phone=phone)["pushes"]
+        return str(urlsplit(pushes[-1]["callback_url"]).path)
+
+    def checkout_request_id(self, phone: str) -> str:
+        """Safaricom's id of the last push to that phone."""
+        found: str = self.simulator.ledger(phone=phone)["pushes"][-1]["checkout_request_id"]
+        return found
+
+    def next_push(self, **fields: Any) -> None:
+        """What the simulator does with the next push only (its PUT /next)."""
+        response = self.session.put(f"{self.simulator.url}/next", json=fields, timeout=10)
+        assert response.ok, response.text
+
+    def next_query(self, **fields: Any) -> None:
+        """What the simulator answers to the next query only (its PUT /next-query)."""
+        response = self.session.put(f"{self.simulator.url}/next-query", json=fields, timeout=10)
+        assert response.ok, response.text
+
+    def post(self, path: str, body: bytes, **headers: str) -> requests.Response:
+        """POST as Safaricom does."""
+        given = {"Content-Type": "application/json;charset=UTF-8", **headers}
+        return self.session.post(self.url + path, data=body, headers=given, timeout=30)
+
     def work(self) -> None:
         """Do everything that was rung for, and all that follows from it."""
         while work := self.bell.take():
@@ -127,6 +153,11 @@ class Gateway:
         """Rows of the database, as an outside observer sees them."""
         with psycopg.connect(self.database_url, row_factory=dict_row) as conn:
             return conn.execute(query.encode(), values).fetchall()
+
+    def execute(self, statement: str, *values: Any) -> None:
+        """Change the database behind the gateway's back."""
+        with psycopg.connect(self.database_url) as conn:
+            conn.execute(statement.encode(), values)
 
 
 @contextmanager

@@ -20,28 +20,29 @@ REPLY_LIMIT = 16 * 1024
 
 
 class WebhookClient:
-    """Sends webhooks through a guarded session."""
+    """Sends webhooks through a guarded session. `deadline_s` covers a whole try."""
 
-    def __init__(self, session: requests.Session) -> None:
+    def __init__(self, session: requests.Session, *, deadline_s: float = DEADLINE_S) -> None:
         self._session = session
+        self._deadline_s = deadline_s
 
     def post(self, url: str, body: bytes, headers: dict[str, str], now: datetime) -> Attempt:
         """One try. `now` is what a Retry-After date is compared with."""
         started = time.monotonic()
-        with exchange(DEADLINE_S):
+        with exchange(self._deadline_s):
             try:
                 response = self._session.post(
                     url,
                     data=body,
                     headers={**headers, "Content-Type": "application/json"},
-                    timeout=DEADLINE_S,
+                    timeout=self._deadline_s,
                     allow_redirects=False,
                     stream=True,
                 )
                 read_at_most(response, REPLY_LIMIT)
                 attempt = _answered(response, now)
             except (requests.RequestException, OSError, EgressRefusedError, ValueError) as error:
-                attempt = _failed(error)
+                attempt = _failed(error, self._deadline_s)
         return replace(attempt, response_time_ms=round((time.monotonic() - started) * 1000))
 
 
@@ -73,7 +74,7 @@ def _retry_after(value: str | None, now: datetime) -> timedelta | None:
     return max(at - now, timedelta(0))
 
 
-def _failed(error: Exception) -> Attempt:
+def _failed(error: Exception, deadline_s: float) -> Attempt:
     """The attempt of an exchange that never got an answer. The cause is what urllib3 wrapped."""
     causes = list(_chain(error))
     refused = next((e for e in causes if isinstance(e, EgressRefusedError)), None)
@@ -83,14 +84,14 @@ def _failed(error: Exception) -> Attempt:
             reason="refused_by_guard",
             error_message=f"Not sent: {refused}.",
         )
-    reason, sentence = _reason(causes)
+    reason, sentence = _reason(causes, deadline_s)
     return Attempt(AttemptOutcome.FAILED, reason=reason, error_message=sentence)
 
 
-def _reason(causes: list[BaseException]) -> tuple[str, str]:
+def _reason(causes: list[BaseException], deadline_s: float) -> tuple[str, str]:
     names = {type(error).__name__ for error in causes}
     if any(isinstance(error, TimeoutError) for error in causes) or "ReadTimeout" in names:
-        return "timeout", f"The endpoint did not answer within {DEADLINE_S:g} s."
+        return "timeout", f"The endpoint did not answer within {deadline_s:g} s."
     if names & {"SSLError", "SSLCertVerificationError", "CertificateError"}:
         return "tls", "The endpoint's TLS certificate or protocol is not acceptable."
     if "gaierror" in names:

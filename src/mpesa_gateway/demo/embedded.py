@@ -11,8 +11,6 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-import psycopg
-
 from mpesa_gateway.demo.processes import Process, answers, free_port
 from mpesa_gateway.errors import GatewayError
 
@@ -93,15 +91,26 @@ class EmbeddedPostgres:
 
     def create_database(self, name: str, template: str = "template1") -> str:
         """A new database; its connection string. Names are ours, never a caller's."""
-        with psycopg.connect(self.url(), autocommit=True) as conn:
-            statement = f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy'
-            conn.execute(statement.encode())
+        self._client("createdb", "--template", template, "--strategy", "file_copy", name)
         return self.url(name)
+
+    def drop_database(self, name: str) -> None:
+        """Drop it, whoever is connected."""
+        self._client("dropdb", "--force", "--if-exists", name)
+
+    def _client(self, program: str, *arguments: str) -> None:
+        """Run one of Postgres's own client programs. Raises RuntimeError."""
+        server = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
+        result = subprocess.run(  # noqa: S603
+            [str(self._bin / program), *server, *arguments], capture_output=True, text=True, check=False
+        )
+        if result.returncode != 0:
+            raise RuntimeError(f"{program} failed: {result.stderr}")
 
     def _accepts(self) -> bool:
         try:
-            psycopg.connect(self.url(), connect_timeout=2).close()
-        except psycopg.OperationalError:
+            self._client("pg_isready", "--timeout", "2")
+        except RuntimeError:
             return False
         return True
 
