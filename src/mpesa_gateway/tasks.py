@@ -49,12 +49,12 @@ class JsonSerializer:
 
     def deserialize(self, data: bytes) -> Message:
         """The message; one that asks for nothing when it is not ours."""
-        arguments = _read_message(data[: MAX_MESSAGE_BYTES + 1])
+        arguments = _read_message(data if len(data) <= MAX_MESSAGE_BYTES else b"")
         return Message(str(uuid.uuid4()), _TASK_NAME, None, 0, 0, None, arguments, {})
 
 
 def _read_message(data: bytes) -> tuple[str, int]:
-    """Kind and id; no kind when the message is not ours. Cut off, a long one is no JSON."""
+    """Kind and id; no kind when the message is not ours."""
     try:
         kind, row = json.loads(data)
         return WorkKind(kind).value, int(row)

@@ -44,8 +44,7 @@ class SimulatorCommand(click.Command):
     show_default=True,
     show_envvar=True,
 )
-@click.pass_context
-def simulator(ctx: click.Context, log_format: str, log_level: str, **given: Any) -> None:
+def simulator(log_format: str, log_level: str, **given: Any) -> None:
     """Serve a stand-in for Safaricom's Daraja API: OAuth, STK push, STK query and callbacks.
 
     The last four digits of a phone choose what becomes of its payment; `GET /` lists them. Every
@@ -56,7 +55,7 @@ def simulator(ctx: click.Context, log_format: str, log_level: str, **given: Any)
     try:
         settings = Settings(**_values(given))
     except SettingsError as error:
-        raise click.UsageError(_sentences(ctx, error.problems), ctx) from error
+        raise click.UsageError(_sentences(error.problems)) from error
     configure_logging(log_format, log_level)
     try:
         serve(settings)
@@ -86,17 +85,26 @@ def _setting_options() -> Iterator[click.Option]:
 
 
 def _option(setting: Field[Any], declaration: str, **attributes: Any) -> click.Option:
-    usual = "none" if setting.default is None else setting.default
     return click.Option(
         [setting.name, declaration],
-        help=f"{setting.metadata['help']}  [default: {usual}]",
+        help=setting.metadata["help"],
         envvar=PREFIX + setting.name.upper(),
         show_envvar=True,
+        show_default=_in_words(setting.default),
         **attributes,
     )
 
 
-class _Pair(click.ParamType):
+def _in_words(default: object) -> str:
+    """A default for the help text; it is `Settings` that applies it."""
+    if default is None:
+        return "none"
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+class _Pair(click.ParamType[tuple[str, str]]):
     """`NAME=VALUE`; in an environment variable several of them, with spaces between."""
 
     name = "NAME=VALUE"
@@ -116,9 +124,9 @@ class _Pair(click.ParamType):
 PAIR = _Pair()
 
 
-def _sentences(ctx: click.Context, problems: dict[str, str]) -> str:
+def _sentences(problems: dict[str, str]) -> str:
     """A sentence for each wrong setting, named the way it was given."""
-    lines = []
+    ctx, lines = click.get_current_context(), []
     for name, problem in problems.items():
         option = "--" + name.replace("_", "-")
         if ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT:

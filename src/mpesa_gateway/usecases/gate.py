@@ -53,10 +53,10 @@ class Gate:
             waiting.append(delivery_id)
 
     def _recall(self, origin: str) -> list[int]:
-        """One of the same endpoint, and one of the endpoint that has waited longest."""
+        """One of the same endpoint, and one of the other endpoint that has waited longest."""
         recalled = []
-        longest = next(iter(self._waiting), None)
-        for name in dict.fromkeys([origin, longest]):
+        other = next((name for name in self._waiting if name != origin), None)
+        for name in (origin, other):
             waiting = self._waiting.get(name) if name is not None else None
             if name is None or not waiting:
                 continue

@@ -1,0 +1,346 @@
+"""The flusher's rules: merged keys, sorted keys, a bad row, waiters that hung up, Postgres slow."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import secrets
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import psycopg
+import pytest
+from harness.factories import make_merchant, make_request
+
+from harness.gateway import CollectingBell
+from harness.waiting import wait_for
+from mpesa_gateway.api import inbox as inbox_module
+from mpesa_gateway.api.inbox import Arrival, Inbox, Verdict, merge
+from mpesa_gateway.domain.ids import CallbackToken
+from mpesa_gateway.domain.merchant import Merchant, parse_networks
+from mpesa_gateway.domain.phone import parse_phone
+from mpesa_gateway.errors import UnavailableError
+from mpesa_gateway.merchants import Snapshot
+from mpesa_gateway.store.callbacks import NewCallback
+from mpesa_gateway.store.pool import Pool
+from mpesa_gateway.store.transactions import Intent, insert_intent
+from mpesa_gateway.usecases.endings import new_id
+
+ADDRESS = ipaddress.ip_address("196.201.214.200")
+Result = TypeVar("Result")
+
+
+@pytest.fixture
+def pool(database_url: str) -> Iterator[Pool]:
+    opened = Pool(database_url, size=4, name="test")
+    opened.open()
+    yield opened
+    opened.close()
+
+
+class Harness:
+    """An inbox, its bell, and transactions with tokens to call back."""
+
+    def __init__(self, pool: Pool, *, merchant: Merchant | None = None) -> None:
+        self.pool = pool
+        self.url = str(pool._pool.conninfo)
+        self.bell = CollectingBell()
+        self.merchant = merchant or make_merchant(name="default")
+        self.inbox = self.new_inbox()
+
+    def new_inbox(self) -> Inbox:
+        return Inbox(
+            self.pool,
+            merchants=lambda: Snapshot({self.merchant.name: self.merchant}),
+            platform=(),
+            clock=lambda: datetime.now(UTC),
+            ring=self.bell.ring,
+        )
+
+    def new_token(self, number: int = 0) -> CallbackToken:
+        now = datetime.now(UTC)
+        token = CallbackToken(new_id(now), secrets.token_bytes(16))
+        intent = Intent(
+            id=token.transaction,
+            merchant=self.merchant.name,
+            request=make_request(phone=parse_phone(f"25471{number:07d}")),
+            short_code="174379",
+            webhook_url="https://shop.example/",
+            callback_secret_sha256=token.secret_sha256,
+            push_lease_until=now,
+            prompt_until=now,
+        )
+        with self.pool.transaction() as conn:
+            assert insert_intent(conn, intent, now) is not None
+        return token
+
+    async def put(self, token: CallbackToken | None, body: bytes) -> Verdict:
+        return await self.inbox.put(token, body, {}, ADDRESS)
+
+    def rows(self, query: str) -> list[tuple[object, ...]]:
+        with self.pool.connection() as conn:
+            return conn.execute(query.encode()).fetchall()
+
+
+@pytest.fixture
+def harness(pool: Pool) -> Iterator[Harness]:
+    made = Harness(pool)
+    made.inbox.start()
+    yield made
+    made.inbox.stop()
+    assert not made.inbox.is_alive()
+
+
+def run(coroutine: Awaitable[Result]) -> Result:
+    async def main() -> Result:
+        return await coroutine
+
+    return asyncio.run(main())
+
+
+def test_equal_bodies_over_sixteen_connections_are_one_row_and_sixteen_answers(
+    harness: Harness,
+) -> None:
+    """The naive flusher answered 200 to none of them: one statement met a key twice."""
+    token = harness.new_token()
+
+    async def main() -> list[Verdict]:
+        return await asyncio.gather(*(harness.put(token, b"same") for _ in range(16)))
+
+    for _ in range(20):
+        assert asyncio.run(main()) == [Verdict.KEPT] * 16
+    assert harness.rows("SELECT copies FROM callbacks") == [(320,)]
+    assert len(harness.bell.take()) == 1
+
+
+def test_two_processes_that_meet_the_same_keys_in_opposite_orders_do_not_lock_each_other_out(
+    harness: Harness,
+) -> None:
+    other = harness.new_inbox()
+    other.start()
+    tokens = [harness.new_token(number) for number in range(8)]
+    errors: list[Exception] = []
+
+    def hammer(inbox: Inbox, order: list[CallbackToken]) -> None:
+        async def main() -> None:
+            for _ in range(40):
+                puts = (inbox.put(token, b"x" * 100, {}, ADDRESS) for token in order)
+                await asyncio.gather(*puts)
+
+        try:
+            asyncio.run(main())
+        except Exception as error:  # noqa: BLE001 - a thread's error must reach the test
+            errors.append(error)
+
+    threads = [
+        threading.Thread(target=hammer, args=[harness.inbox, tokens]),
+        threading.Thread(target=hammer, args=[other, tokens[::-1]]),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    other.stop()
+
+    assert errors == []
+    assert harness.rows("SELECT DISTINCT copies FROM callbacks") == [(80,)]
+
+
+def test_one_bad_row_harms_only_its_own_request(harness: Harness) -> None:
+    """A constraint of the database refuses one body; the 63 beside it are kept."""
+    with psycopg.connect(harness.url) as conn:
+        conn.execute("ALTER TABLE callbacks ADD CHECK (body <> 'bad'::bytea)")
+    tokens = [harness.new_token(number) for number in range(64)]
+
+    async def main() -> list[Verdict | BaseException]:
+        bodies = [b"bad" if number == 17 else b"good" for number in range(64)]
+        puts = (harness.put(*pair) for pair in zip(tokens, bodies, strict=True))
+        return await asyncio.gather(*puts, return_exceptions=True)
+
+    results = asyncio.run(main())
+
+    assert isinstance(results[17], UnavailableError)
+    assert [it for number, it in enumerate(results) if number != 17] == [Verdict.KEPT] * 63
+    assert harness.rows("SELECT count(*) FROM callbacks") == [(63,)]
+    assert run(harness.put(tokens[0], b"and on it goes")) is Verdict.KEPT
+
+
+def test_a_waiter_that_hung_up_does_not_stop_the_flusher(harness: Harness) -> None:
+    token = harness.new_token()
+
+    async def main() -> Verdict:
+        gone = [asyncio.create_task(harness.put(token, b"%d" % it)) for it in range(10)]
+        await asyncio.sleep(0)
+        for task in gone:
+            task.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        return await harness.put(token, b"still here")
+
+    assert asyncio.run(main()) is Verdict.KEPT
+    wait_for(lambda: harness.rows("SELECT count(*) FROM callbacks") == [(11,)])
+
+
+def test_an_event_loop_that_ended_does_not_stop_the_flusher(harness: Harness) -> None:
+    token = harness.new_token()
+
+    async def leave() -> None:
+        asyncio.create_task(harness.put(token, b"nobody waits"))  # noqa: RUF006
+        await asyncio.sleep(0)
+
+    for _ in range(5):
+        asyncio.run(leave())
+
+    assert run(harness.put(token, b"still here")) is Verdict.KEPT
+
+
+def test_a_slow_database_is_a_503_in_time_and_the_callback_is_kept_all_the_same(
+    harness: Harness,
+) -> None:
+    token = harness.new_token()
+    with psycopg.connect(harness.url) as conn:
+        conn.execute("LOCK TABLE callbacks IN ACCESS EXCLUSIVE MODE")
+        started = time.monotonic()
+        with pytest.raises(UnavailableError):
+            run(harness.put(token, b"late"))
+        assert time.monotonic() - started < 2
+
+    wait_for(lambda: harness.rows("SELECT body FROM callbacks") == [(b"late",)])
+
+
+def test_a_full_queue_is_a_503_at_once(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_module, "MAX_WAITING", 3)
+    harness = Harness(pool)  # not started: nothing is taken
+    token = harness.new_token()
+
+    async def main() -> list[BaseException | Verdict]:
+        tasks = [asyncio.create_task(harness.put(token, b"x")) for _ in range(4)]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=1)
+        (refused,) = done
+        harness.inbox.start()
+        rest = await asyncio.gather(*(set(tasks) - done))
+        harness.inbox.stop()
+        error = refused.exception()
+        assert error is not None
+        return [error, *rest]
+
+    error, *rest = asyncio.run(main())
+    assert isinstance(error, UnavailableError)
+    assert rest == [Verdict.KEPT] * 3
+
+
+def test_too_many_bytes_in_the_queue_are_a_503_at_once(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "MAX_WAITING_BYTES", 1000)
+    harness = Harness(pool)
+
+    with pytest.raises(UnavailableError):
+        run(harness.put(None, b"x" * 1001))
+
+
+def test_large_bodies_go_in_several_statements(harness: Harness) -> None:
+    token = harness.new_token()
+
+    async def main() -> list[Verdict]:
+        bodies = [bytes([number]) * 1_000_000 for number in range(12)]
+        return await asyncio.gather(*(harness.put(token, body) for body in bodies))
+
+    assert asyncio.run(main()) == [Verdict.KEPT] * 12
+    assert harness.rows("SELECT sum(octet_length(body)) FROM callbacks") == [(12_000_000,)]
+
+
+def test_what_waits_is_kept_before_the_end(pool: Pool) -> None:
+    """SIGTERM with a full queue: everything that was taken is answered."""
+    harness = Harness(pool)
+    token = harness.new_token()
+
+    async def main() -> list[Verdict]:
+        tasks = [asyncio.create_task(harness.put(token, b"%d" % it)) for it in range(500)]
+        await asyncio.sleep(0)
+        harness.inbox.start()
+        await asyncio.to_thread(harness.inbox.stop)
+        with pytest.raises(UnavailableError):
+            await harness.put(token, b"too late")
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(main()) == [Verdict.KEPT] * 500
+    assert harness.rows("SELECT count(*) FROM callbacks") == [(500,)]
+
+
+def test_a_bug_in_the_flusher_is_a_503_and_not_its_end(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = harness.new_token()
+    with monkeypatch.context() as patched:
+        patched.setattr(harness.merchant.__class__, "allowed_networks", property(fail))
+        with pytest.raises(UnavailableError):
+            run(harness.put(token, b"x"))
+
+    assert run(harness.put(token, b"x")) is Verdict.KEPT
+
+
+def fail(_: object) -> None:
+    raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize(
+    ("token", "verdict"),
+    [
+        (lambda good: good, Verdict.KEPT),
+        (lambda _: None, Verdict.KEPT),
+        (lambda good: CallbackToken(good.transaction, b"\0" * 16), Verdict.UNKNOWN_TOKEN),
+        (
+            lambda good: CallbackToken(new_id(datetime.now(UTC)), good.secret),
+            Verdict.UNKNOWN_TOKEN,
+        ),
+    ],
+    ids=["good", "plain", "wrong secret", "unknown transaction"],
+)
+def test_tokens_decide(
+    harness: Harness,
+    token: Callable[[CallbackToken], CallbackToken | None],
+    verdict: Verdict,
+) -> None:
+    assert run(harness.put(token(harness.new_token()), b"x")) is verdict
+    kept = [(1,)] if verdict is Verdict.KEPT else [(0,)]
+    assert harness.rows("SELECT count(*) FROM callbacks") == kept
+
+
+def test_the_merchants_list_narrows_the_token_path(pool: Pool) -> None:
+    elsewhere = parse_networks(["203.0.113.0/24"])
+    harness = Harness(pool, merchant=make_merchant(name="default", allowed_networks=elsewhere))
+    harness.inbox.start()
+    verdict = run(harness.put(harness.new_token(), b"x"))
+    harness.inbox.stop()
+
+    assert verdict is Verdict.NOT_ALLOWED
+    assert harness.rows("SELECT count(*) FROM callbacks") == [(0,)]
+
+
+def new_row(transaction: int | None, body: bytes) -> NewCallback:
+    digest = hashlib.sha256(body).digest()
+    return NewCallback(transaction, body, digest, {}, "::1", datetime.now(UTC))
+
+
+def test_merging_keeps_plain_rows_apart_and_sorts_the_others() -> None:
+    rows = [new_row(2, b"b"), new_row(None, b"x"), new_row(1, b"a"), new_row(2, b"b")]
+    merged = merge([*rows, new_row(None, b"x")])
+
+    assert [(row.transaction, row.copies) for row in merged] == [
+        (None, 1),
+        (None, 1),
+        (1, 1),
+        (2, 2),
+    ]
+
+
+def test_an_arrival_shows_no_future_in_its_repr() -> None:
+    loop = asyncio.new_event_loop()
+    arrival = Arrival(None, b"", {}, ADDRESS, datetime.now(UTC), loop.create_future())
+    loop.close()
+
+    assert "future" not in repr(arrival)
