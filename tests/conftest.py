@@ -31,6 +31,13 @@ def server_directory() -> Iterator[Path]:
         yield Path(directory)
 
 
+@pytest.fixture
+def own_directory() -> Iterator[Path]:
+    """For a test that stops its own Postgres; short, because of its socket's path."""
+    with tempfile.TemporaryDirectory(prefix="mpesa-test-") as directory:
+        yield Path(directory)
+
+
 @pytest.fixture(scope="session")
 def postgres(server_directory: Path) -> Iterator[EmbeddedPostgres]:
     """A Postgres without fsync, and a migrated database to copy."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 from prometheus_client import REGISTRY
 
 from mpesa_gateway.ages import AgeExporter
@@ -19,6 +22,8 @@ SHUTDOWN_TIMEOUT_S = 20
 
 def run_worker(config: Config) -> None:
     """Work until SIGTERM. Raises ConfigError when the metrics port is in use."""
+    # Until huey has its own handlers: a pod may be told to stop while it starts.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     metrics_socket = bind_metrics_port(config.server_host, config.metrics_port)
     with open_services(config) as services:
         work_queue = WorkQueue(config.redis_url)

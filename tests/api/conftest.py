@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,8 @@ def _own_postgres() -> Iterator[tuple[EmbeddedPostgres, str]]:
             apply_migrations(url, load_migrations(migrations_directory()), lambda _: None)
             yield server, url
         finally:
-            server.process.kill()
+            server.process.send(signal.SIGCONT)
+            server.stop()
 
 
 @pytest.fixture
@@ -36,6 +38,7 @@ def own_postgres(_own_postgres: tuple[EmbeddedPostgres, str]) -> Iterator[Embedd
     if not server.process.is_running():
         server.start()
     yield server
+    server.process.send(signal.SIGCONT)
     if server.process.is_running():
         server.stop()
 

@@ -102,7 +102,10 @@ class EmbeddedPostgres:
         """Run one of Postgres's own client programs. Raises RuntimeError."""
         server = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
         result = subprocess.run(  # noqa: S603
-            [str(self._bin / program), *server, *arguments], capture_output=True, text=True, check=False
+            [str(self._bin / program), *server, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if result.returncode != 0:
             raise RuntimeError(f"{program} failed: {result.stderr}")

@@ -41,9 +41,7 @@ class Received:
         return self.problem is None
 
 
-def find_problem(
-    secret: str, headers: Mapping[str, str], body: bytes, now_s: float
-) -> str | None:
+def find_problem(secret: str, headers: Mapping[str, str], body: bytes, now_s: float) -> str | None:
     """Why a webhook is not to be believed. Header names are lower case."""
     key = _key(secret)
     expected = hmac.new(key, body, hashlib.sha256).hexdigest()
@@ -73,6 +71,13 @@ def _equal(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode(), expected.encode())
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A caller that hung up is no news."""
+
+
 class Receiver:
     """An HTTP server in a thread, on a free port of 127.0.0.1."""
 
@@ -81,8 +86,7 @@ class Receiver:
         self._clock_s = clock_s
         self._received: deque[Received] = deque(maxlen=MAX_KEPT)
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=[0.05], name="receiver", daemon=True
         )

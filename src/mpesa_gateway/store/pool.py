@@ -20,6 +20,9 @@ CONNECT_TIMEOUT_S = 3
 STATEMENT_TIMEOUT_MS = 10_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 15_000
 ACQUIRE_TIMEOUT_S = 5.0
+# The pool's own attempts back off up to half a minute. Given up early, the next caller makes a
+# fresh attempt, so that work goes on as soon as Postgres is back.
+RECONNECT_TIMEOUT_S = 1.0
 # A dead network shows within about ten seconds instead of the kernel's hours.
 _KEEPALIVE = {
     "keepalives_idle": 5,
@@ -40,10 +43,10 @@ class Pool:
             max_waiting=8 * size,
             timeout=ACQUIRE_TIMEOUT_S,
             max_idle=300,
-            reconnect_timeout=30,
+            reconnect_timeout=RECONNECT_TIMEOUT_S,
             name=name,
             open=False,
-            check=ConnectionPool.check_connection,
+            check=self._check,
             configure=_configure,
             kwargs={
                 "autocommit": True,
@@ -52,6 +55,17 @@ class Pool:
                 **_KEEPALIVE,
             },
         )
+
+    def _check(self, conn: Connection) -> None:
+        """One broken connection means a restart of Postgres: look at all of them at once.
+
+        psycopg_pool would find them one at a time, with a growing pause after each.
+        """
+        try:
+            ConnectionPool.check_connection(conn)
+        except psycopg.Error:
+            self._pool.check()
+            raise
 
     def open(self) -> None:
         """Start connecting, in the background: Postgres may come later."""

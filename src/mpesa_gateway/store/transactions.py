@@ -112,11 +112,11 @@ def insert_intent(conn: Connection, intent: Intent, now: datetime) -> Transactio
 def mark_sending(
     conn: Connection, row: int, *, lease_until: datetime, prompt_until: datetime, now: datetime
 ) -> bool:
-    """From here on the push may have left. False when the sweeper ended the intent before."""
+    """From here on the push may have left. False when the sweeper took it for dead before."""
     cursor = conn.execute(
         "UPDATE transactions SET push_state = 'SENDING', push_lease_until = %s, prompt_until = %s,"
         " updated_at = %s"
-        " WHERE id = %s AND push_state = 'INTENT' AND status = 'PENDING'",
+        " WHERE id = %s AND push_state IN ('INTENT', 'SENDING') AND status = 'PENDING'",
         [lease_until, prompt_until, now, row],
     )
     return cursor.rowcount == 1

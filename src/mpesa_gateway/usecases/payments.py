@@ -53,10 +53,10 @@ from mpesa_gateway.usecases.pushes import PushAnswer, pending_answer, record_out
 
 LOGGER = get_logger(__name__)
 
-# From intent to SENDING there is the token, from SENDING to the outcome the push and perhaps one
-# fresh token and one more push. A process that takes longer is taken for dead.
+# From intent to SENDING there is the token, from SENDING to the outcome one push. A process that
+# takes longer is taken for dead; with the sweep, its payments go on within 30 s.
 INTENT_LEASE = timedelta(seconds=12)
-SENDING_LEASE = timedelta(seconds=2 * PUSH_TIMEOUT_S + 12)
+SENDING_LEASE = timedelta(seconds=PUSH_TIMEOUT_S + 5)
 # A process that was paused between its commit and the push does not push any more.
 LATEST_START_S = 5.0
 # How long to go on saving an outcome while Postgres is away.
@@ -195,11 +195,6 @@ class Payments:
             return not_sent(
                 "the budget of pushes is used up", retry_after_s=math.ceil(grant.wait_s)
             )
-        started = time.monotonic()
-        if not self._mark_sending(transaction):
-            return not_sent("the gateway took too long to send it")
-        if time.monotonic() - started > LATEST_START_S:
-            return not_sent("the gateway was paused before it could send it")
         push = Push(
             merchant=merchant,
             amount=transaction.amount,
@@ -208,13 +203,23 @@ class Payments:
             account_reference=transaction.account_reference,
             description=transaction.description,
         )
-        outcome = self.daraja.push(push, access)
+        outcome = self._send(transaction, push, access)
         if outcome.kind is PushClass.TOKEN_REJECTED:
-            outcome = self._push_again(merchant, push, access)
+            outcome = self._send_again(transaction, push, access)
         return outcome
 
-    def _push_again(self, merchant: Merchant, push: Push, refused: str) -> PushOutcome:
+    def _send(self, transaction: Transaction, push: Push, access: str) -> PushOutcome:
+        """Commit the step into SENDING, then push; without the one, never the other."""
+        started = time.monotonic()
+        if not self._mark_sending(transaction):
+            return not_sent("the gateway took too long to send it")
+        if time.monotonic() - started > LATEST_START_S:
+            return not_sent("the gateway was paused before it could send it")
+        return self.daraja.push(push, access)
+
+    def _send_again(self, transaction: Transaction, push: Push, refused: str) -> PushOutcome:
         """The token was refused, so nothing was accepted: one fresh token, one more push."""
+        merchant = push.merchant
         self.tokens.reject(merchant, refused)
         try:
             access = self.tokens.get(merchant)
@@ -222,7 +227,7 @@ class Payments:
             return credentials_refused(None, str(error))
         except TokenUnavailableError as error:
             return not_sent(str(error))
-        outcome = self.daraja.push(push, access)
+        outcome = self._send(transaction, push, access)
         if outcome.kind is not PushClass.TOKEN_REJECTED:
             return outcome
         self.tokens.reject(merchant, access)

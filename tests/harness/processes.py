@@ -1,0 +1,95 @@
+"""The real processes: gunicorn, huey's consumer, as an operator starts them."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from harness.settings import API_KEY, environment
+from mpesa_gateway.demo.processes import Process, answers, clean_env, free_port
+
+_NUMBERS = itertools.count(1)
+
+
+@dataclass
+class Processes:
+    """Starts API and worker processes against one database; all end with the test."""
+
+    directory: Path
+    settings: Mapping[str, str]
+    running: list[Process] = field(default_factory=list)
+    session: requests.Session = field(default_factory=requests.Session)
+
+    def api(self, port: int, **settings: str) -> Process:
+        process = self.start("api", server_port=str(port), **settings)
+        process.wait_until(lambda: self.is_ready(port))
+        return process
+
+    def worker(self, **settings: str) -> Process:
+        process = self.start("worker", **settings)
+        process.wait_until(lambda: "worker started" in process.log.read_text())
+        return process
+
+    def start(self, command: str, **settings: str) -> Process:
+        """A process that may not have come up yet."""
+        extra = {f"MPESA_{name.upper()}": value for name, value in settings.items()}
+        process = Process(
+            command,
+            [sys.executable, "-m", "mpesa_gateway", command],
+            log=self.directory / f"{command}-{next(_NUMBERS)}.log",
+            env=clean_env({**self.settings, **extra}),
+        )
+        self.running.append(process)
+        return process
+
+    def is_ready(self, port: int) -> bool:
+        if not answers(port):
+            return False
+        return self.session.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200
+
+    def initiate(self, port: int, **body: Any) -> requests.Response:
+        return requests.post(
+            f"http://127.0.0.1:{port}/initiate",
+            json=body,
+            headers={"X-Internal-Secret": API_KEY},
+            timeout=30,
+        )
+
+    def logs(self) -> str:
+        return "\n".join(process.log.read_text(errors="replace") for process in self.running)
+
+
+@contextmanager
+def processes(
+    directory: Path,
+    *,
+    database_url: str,
+    redis_url: str,
+    base_url: str,
+    callback_port: int | None = None,
+    **settings: str,
+) -> Iterator[Processes]:
+    """`callback_port` is the API that Safaricom calls back; a free one when not given."""
+    port = callback_port or free_port()
+    env = environment(
+        database_url=database_url,
+        redis_url=redis_url,
+        base_url=base_url,
+        callback_url=f"http://127.0.0.1:{port}/callback",
+        **settings,
+    )
+    made = Processes(directory, env)
+    try:
+        yield made
+    finally:
+        for process in made.running:
+            if process.is_running():
+                process.stop()
+        made.session.close()
