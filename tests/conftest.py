@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from daraja_simulator.settings import Settings
 from harness.gateway import Gateway, open_gateway
 from harness.receiver import Receiver
 from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
+from mpesa_gateway.log import configure_logging
 from mpesa_gateway.store.migrations import (
     apply_migrations,
     load_migrations,
@@ -23,6 +25,13 @@ from mpesa_gateway.store.migrations import (
 
 TEMPLATE = "template_gateway"
 _NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logging_as_in_production() -> None:
+    """Through the same processors; pytest's own handler keeps what is logged."""
+    configure_logging("json", "info")
+    logging.getLogger().handlers.clear()
 
 
 @pytest.fixture(scope="session")

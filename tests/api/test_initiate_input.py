@@ -479,7 +479,6 @@ def test_the_merchants_own_limits_hold(public: Gateway, amount: Any) -> None:
     [
         (LIMITED_KEY, "5", f"25470101{SILENT}"),
         (LIMITED_KEY, "70", f"25470102{SILENT}"),
-        (RICH_KEY, "300000", f"25470103{SILENT}"),
         (API_KEY, 250_000, f"25470104{SILENT}"),
         (API_KEY, 1, f"25470105{SILENT}"),
     ],
@@ -492,6 +491,18 @@ def test_an_amount_at_the_limit_is_accepted(
     assert response.status_code == 201, response.text
     (push,) = public.simulator.ledger(phone=phone)["pushes"]
     assert push["amount"] == int(amount)
+
+
+def test_a_merchant_may_have_a_higher_limit_than_the_usual_one(public: Gateway) -> None:
+    with nothing_created(public):
+        response = post(public, good(amount=300_001), key=RICH_KEY)
+        assert_problem(response, 400, "invalid-input", "amount")
+
+    # The gateway sends it, and leaves it to Safaricom to judge.
+    response = post(public, good("254701060000", amount=300_000), key=RICH_KEY)
+
+    assert_problem(response, 502, "refused-by-safaricom")
+    assert len(public.simulator.ledger(phone="254701060000")["pushes"]) == 1
 
 
 @pytest.mark.parametrize(

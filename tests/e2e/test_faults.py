@@ -11,8 +11,9 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +181,8 @@ def test_kill_9_of_the_worker_in_the_middle_ends_every_payment_once(
     worker = gateway.worker()
     payments = threading.Thread(target=pay_many, args=[gateway, [port], receiver, 120])
     payments.start()
-    for number in range(4):
-        wait_for(lambda seen=20 * (number + 1): len(receiver.requests) >= seen, timeout_s=30)
+    for number in range(1, 5):
+        wait_for(partial(has_received, receiver, 20 * number), timeout_s=30)
         worker.kill()
         worker = gateway.worker()
     payments.join()
@@ -192,6 +193,10 @@ def test_kill_9_of_the_worker_in_the_middle_ends_every_payment_once(
     witnesses.check(payments=120, repeats_allowed=True)
     unknown = witnesses.rows("SELECT count(*) FROM webhook_attempts WHERE outcome = 'unknown'")
     assert unknown[0]["count"] > 0, "the kills hit nothing: the test proves nothing"
+
+
+def has_received(receiver: Receiver, count: int) -> bool:
+    return len(receiver.requests) >= count
 
 
 def slowly(handler: Any) -> None:

@@ -6,14 +6,15 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
 import redis
 import requests
-from harness.factories import make_merchant
 
 from daraja_simulator.server import RunningSimulator
+from harness.factories import make_merchant
 from harness.receiver import Answer, Receiver
 from mpesa_gateway.clients import token as token_module
 from mpesa_gateway.clients.daraja import Daraja
@@ -83,7 +84,7 @@ def test_many_threads_of_many_processes_fetch_one_token(
     simulator: RunningSimulator, merchant: Merchant, new_cache: Callable[..., TokenCache]
 ) -> None:
     caches = [new_cache() for _ in range(4)]
-    results = together([lambda cache=cache: cache.get(merchant) for cache in caches * 5])
+    results = together([partial(cache.get, merchant) for cache in caches * 5])
 
     assert len(results) == 20
     assert len(set(results)) == 1
@@ -115,7 +116,7 @@ def test_a_refused_token_is_replaced_once_however_many_report_it(
         cache.reject(merchant, old)
         return cache.get(merchant)
 
-    results = together([lambda cache=cache: renew(cache) for cache in caches])
+    results = together([partial(renew, cache) for cache in caches])
 
     assert len(set(results)) == 1
     assert old not in results
@@ -176,7 +177,7 @@ def test_refused_credentials_are_not_tried_again_by_everybody_who_waits(
     receiver.default = Answer(400)
     merchant = make_merchant(base_url=receiver.url.removesuffix("/hook"))
     caches = [new_cache() for _ in range(4)]
-    results = together([lambda cache=cache: cache.get(merchant) for cache in caches])
+    results = together([partial(cache.get, merchant) for cache in caches])
 
     assert [type(result) for result in results] == [TokenRefusedError] * 4
     assert len(receiver.requests) == 1

@@ -74,7 +74,8 @@ def parse_json_object(body: bytes, content_type: str | None) -> dict[str, Any]:
         )
     except RecursionError as error:
         raise InvalidInputError.of("body", "is nested too deeply") from error
-    except ValueError as error:
+    except (ValueError, ArithmeticError) as error:
+        # A number whose exponent no Decimal holds is an ArithmeticError.
         raise InvalidInputError.of("body", "is not valid JSON") from error
     if not isinstance(parsed, dict):
         raise InvalidInputError.of("body", "must be a JSON object")

@@ -9,6 +9,7 @@ hung up never stops the flusher; the queue is bounded; Postgres away means 503 a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import threading
 from collections import deque
@@ -143,8 +144,10 @@ class Inbox:
             try:
                 self._flush(batch)
             except Exception as error:
-                LOGGER.exception("callbacks could not be kept")
                 _answer([(arrival, error) for arrival in batch])
+                # Nothing may end this thread: not even a log line that cannot be written.
+                with contextlib.suppress(Exception):
+                    LOGGER.exception("callbacks could not be kept")
 
     def _take(self) -> list[Arrival] | None:
         """What waits, within the limits of one statement; None at the end."""

@@ -9,7 +9,7 @@ import json
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -77,11 +77,8 @@ class Merchant:
     """A merchant's server: the gateway's address and its key."""
 
     url: str
-    key: str
+    key: str = field(repr=False)
     webhook_url: str
-
-    def __repr__(self) -> str:
-        return f"Merchant({self.url})"
 
     def request_of(self, scenario: Scenario) -> dict[str, Any]:
         """The body of POST /initiate, with a fresh key."""
