@@ -49,6 +49,9 @@ CREATE TABLE transactions (
     failure_reason          TEXT,
     settled_by              TEXT CHECK (settled_by IN ('callback', 'query', 'push', 'person')),
     attention               TEXT,
+    -- Safaricom said what a query could not put right (another amount, a taken receipt): nobody
+    -- asks, and no query settles.
+    in_doubt                BOOLEAN NOT NULL DEFAULT FALSE,
 
     created_at              TIMESTAMPTZ NOT NULL,
     updated_at              TIMESTAMPTZ NOT NULL,
@@ -59,7 +62,7 @@ CREATE TABLE transactions (
     CHECK ((status = 'PENDING') = (settled_by IS NULL)),
     CHECK ((status = 'FAILED') = (failure_reason IS NOT NULL)),
     CHECK (receipt IS NULL OR status = 'COMPLETED'),
-    CHECK (status = 'PENDING' OR next_query_at IS NULL),
+    CHECK (next_query_at IS NULL OR (status = 'PENDING' AND NOT in_doubt)),
     CHECK ((response_status IS NULL) = (response_body IS NULL)),
     -- What a push that never left cannot be: paid for.
     CHECK (status <> 'COMPLETED' OR push_state NOT IN ('INTENT', 'NOT_SENT', 'REFUSED'))

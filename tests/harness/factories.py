@@ -78,6 +78,7 @@ def make_transaction(**overrides: Any) -> Transaction:
         "failure_reason": None,
         "settled_by": None,
         "attention": None,
+        "in_doubt": False,
         "created_at": NOON,
         "updated_at": NOON,
         "finished_at": None,

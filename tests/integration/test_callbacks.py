@@ -9,6 +9,7 @@ import pytest
 
 from harness.bodies import callback_body
 from harness.gateway import Gateway
+from harness.receiver import Answer
 from harness.settings import API_KEY
 from mpesa_gateway.domain.work import Work, WorkKind
 
@@ -389,3 +390,85 @@ def test_work_that_is_not_there_is_passed_over(gateway: Gateway) -> None:
         gateway.tasks.do(Work(kind, 999_999))
 
     assert gateway.bell.take() == []
+
+
+def test_a_push_answer_after_a_wrong_amount_does_not_start_the_queries_again(
+    gateway: Gateway,
+) -> None:
+    """The callback is faster than the push's answer, and says another amount."""
+    gateway.next_push(outcome="callback_before_answer")
+    done = threading.Event()
+
+    def tamper_and_work() -> None:
+        while not done.wait(0.005):
+            gateway.execute(
+                "UPDATE callbacks SET body = replace(convert_from(body, 'UTF8'), '10.00', '11.00')"
+                "::bytea WHERE state = 'RECEIVED'"
+            )
+            gateway.work()
+
+    # The simulator awaits our answer to the callback before it answers the push.
+    gateway.simulator.change(push_delay=0.3)
+    worker = threading.Thread(target=tamper_and_work)
+    worker.start()
+    transaction_id = gateway.pay("254712349999")
+    done.set()
+    worker.join()
+    gateway.work()
+    view = gateway.transaction(transaction_id)
+    assert "another amount" in view["attention"]
+    gateway.clock.advance(hours=3)
+    gateway.sweep()
+
+    assert gateway.transaction(transaction_id)["status"] == "PENDING"
+    assert gateway.simulator.ledger()["queries"] == []
+
+
+def test_an_unproven_success_does_not_start_the_queries_of_a_doubted_payment(
+    gateway: Gateway,
+) -> None:
+    transaction_id = gateway.pay(SILENT)
+    checkout = gateway.checkout_request_id(SILENT)
+    settle(gateway, callback_body(checkout, amount=11))
+    settle(gateway, callback_body(checkout, amount=None))
+
+    assert gateway.simulator.ledger()["queries"] == []
+    assert gateway.transaction(transaction_id)["status"] == "PENDING"
+
+
+def test_a_right_callback_after_a_wrong_one_still_completes(gateway: Gateway) -> None:
+    transaction_id = gateway.pay(SILENT)
+    checkout = gateway.checkout_request_id(SILENT)
+    settle(gateway, callback_body(checkout, amount=11))
+    settle(gateway, callback_body(checkout))
+
+    view = gateway.transaction(transaction_id)
+    assert view["status"] == "COMPLETED"
+    assert view["attention"] is None
+
+
+def test_words_that_postgres_cannot_store_do_not_stop_a_settlement(gateway: Gateway) -> None:
+    transaction_id = gateway.pay(SILENT)
+    body = callback_body(gateway.checkout_request_id(SILENT), code=1032)
+    settle(gateway, body.replace(b"cancelled", rb"\u0000\ud800cancelled"))
+
+    assert gateway.transaction(transaction_id)["status"] == "FAILED"
+
+
+def test_a_later_webhook_does_not_overtake_an_earlier_one(gateway: Gateway) -> None:
+    gateway.receiver.answers = [Answer(500)]
+    gateway.pay(SILENT)
+    checkout = gateway.checkout_request_id(SILENT)
+    settle(gateway, callback_body(checkout, code=1032))
+    settle(gateway, callback_body(checkout))
+    assert types_told(gateway) == ["transaction.failed"]
+    gateway.sweep()
+    assert types_told(gateway) == ["transaction.failed"]
+    gateway.clock.advance(seconds=61)
+    gateway.sweep()
+
+    assert types_told(gateway) == [
+        "transaction.failed",
+        "transaction.failed",
+        "transaction.conflict",
+    ]

@@ -217,3 +217,23 @@ def test_two_failures_against_an_unproven_success_ask_for_a_person(gateway: Gate
     view = gateway.transaction(transaction_id)
     assert view["status"] == "PENDING"
     assert "later as failed" in view["attention"]
+
+
+def test_a_callback_that_casts_doubt_while_safaricom_is_asked_has_the_last_word(
+    gateway: Gateway,
+) -> None:
+    transaction_id = gateway.pay(PAID)
+    gateway.clock.advance(seconds=61)
+    (row,) = gateway.rows("SELECT id FROM transactions")
+    asking = gateway.services.queries
+    claimed = asking._claim(row["id"])
+    assert claimed is not None
+    body = callback_body(gateway.checkout_request_id(PAID), amount=11)
+    gateway.post(gateway.callback_path(PAID), body)
+    gateway.work()
+    merchant = gateway.services.merchants.current().by_name["default"]
+    asking._record(claimed, asking._query(merchant, claimed.checkout_request_id))
+
+    view = gateway.transaction(transaction_id)
+    assert view["status"] == "PENDING"
+    assert "another amount" in view["attention"]

@@ -232,8 +232,9 @@ class Inbox:
         self._kept([arrival], new)
 
     def _kept(self, arrivals: list[Arrival], new: list[int]) -> None:
-        _answer([(arrival, Verdict.KEPT) for arrival in arrivals])
+        # To ring never blocks, so it may come first: who has our 200 finds a worker woken.
         self._ring([Work(WorkKind.CALLBACK, callback_id) for callback_id in new])
+        _answer([(arrival, Verdict.KEPT) for arrival in arrivals])
         metrics.callbacks_total.labels("received").inc(len(arrivals))
 
 

@@ -41,69 +41,96 @@ DRAIN_S = 2.0
 GRACEFUL_TIMEOUT_S = 30
 MAX_CONNECTIONS = 4096
 MAX_HEADER_BYTES = 32 * 1024
+HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with a deadline and a limit for the head of each request."""
+    """uvicorn's HTTP protocol with a deadline and a limit for the head of each request.
+
+    The rest of a body whose request is answered already has the same deadline: nobody reads it.
+    """
+
+    header_timeout_s = HEADER_TIMEOUT_S
+    max_header_bytes = MAX_HEADER_BYTES
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
-        self._in_head = False
+        self._in_head = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new connection owes its first head."""
         super().connection_made(transport)
-        self._expect_head()
+        # asyncio does it only for sockets that were made with IPPROTO_TCP. Without it, the body
+        # of a kept-alive connection's answer waits for the peer's delayed ACK, 40 ms.
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is owed any more."""
-        self._forget_head()
+        self._disarm()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Count what arrives before a head is complete."""
         if self._in_head:
             self._head_bytes += len(data)
-            if self._head_timer is None:
-                self._arm()
+            self._arm()
         super().data_received(data)
-        if self._in_head and self._head_bytes > MAX_HEADER_BYTES and not self._is_closing():
-            self.transport.close()
+        if self._in_head and self._head_bytes > self.max_header_bytes:
+            self._refuse_head()
 
     def on_headers_complete(self) -> None:
-        """The head is there."""
-        self._forget_head()
+        """The head is there. Raises ValueError, which ends the parser, when it is too long."""
+        self._in_head = False
+        self._disarm()
+        # Counted again, because a long head may have come in one piece.
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > self.max_header_bytes:
+            self._refuse_head()
+            raise ValueError("the head is too long")
         super().on_headers_complete()
 
-    def on_response_complete(self) -> None:
+    def on_message_complete(self) -> None:
         """The next head may take its time to begin (keep-alive), not to end."""
-        pipelined = bool(self.pipeline)
-        super().on_response_complete()
-        if not pipelined and not self._is_closing() and self._head_timer is None:
-            self._in_head, self._head_bytes = True, 0
-
-    def _expect_head(self) -> None:
+        super().on_message_complete()
+        self._disarm()
         self._in_head, self._head_bytes = True, 0
-        self._arm()
 
-    def _arm(self) -> None:
-        self._head_timer = self.loop.call_later(HEADER_TIMEOUT_S, self._too_slow)
+    def on_response_complete(self) -> None:
+        """Answered; what is still to come of the body is thrown away, but not for ever."""
+        super().on_response_complete()
+        if not self._in_head and self.cycle.response_complete:
+            self._arm()
 
-    def _forget_head(self) -> None:
-        self._in_head = False
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def send_400_response(self, msg: str) -> None:
+        """Unless it was answered already."""
+        if not self.transport.is_closing():
+            super().send_400_response(msg)
 
-    def _too_slow(self) -> None:
-        self._head_timer = None
-        if not self._is_closing():
+    def _refuse_head(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(HEAD_TOO_LARGE)
             self.transport.close()
 
-    def _is_closing(self) -> bool:
-        return self.transport.is_closing()
+    def _arm(self) -> None:
+        if self._timer is None and not self.transport.is_closing():
+            self._timer = self.loop.call_later(self.header_timeout_s, self._too_slow)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        self.transport.close()
 
 
 class Stopping:

@@ -77,7 +77,7 @@ def _answers(scenario: Scenario, observed: Observed) -> Iterator[str]:
         yield "the 503 says nothing about when to try again"
     named = tuple(sorted(it["field"] for it in (first.body or {}).get("errors", [])))
     if named != expected.bad_fields:
-        yield f"the answer names the bad fields {_list(named)}, expected {_list(expected.bad_fields)}"
+        yield f"it names the bad fields {_list(named)}, expected {_list(expected.bad_fields)}"
     yield from _same_key(observed.answers)
 
 
@@ -145,8 +145,7 @@ def _safaricom(scenario: Scenario, observed: Observed) -> Iterator[str]:
         yield f"Safaricom was asked {observed.queries} times, expected {expected.queries} at least"
     if observed.quarantined != expected.quarantined:
         yield (
-            f"in quarantine: {_list(observed.quarantined)},"
-            f" expected {_list(expected.quarantined)}"
+            f"in quarantine: {_list(observed.quarantined)}, expected {_list(expected.quarantined)}"
         )
 
 

@@ -19,7 +19,6 @@ from mpesa_gateway.demo.client import (
 from mpesa_gateway.demo.judgement import Observed, cannot_change, find_problems
 from mpesa_gateway.demo.receiver import Receiver
 from mpesa_gateway.demo.scenarios import Scenario
-from mpesa_gateway.errors import UnavailableError
 from mpesa_gateway.store.callbacks import CallbackRow
 from mpesa_gateway.store.callbacks import list_newest as list_callbacks
 from mpesa_gateway.store.pool import Pool
@@ -108,18 +107,32 @@ class Payments:
         with self._pool.connection() as conn:
             callbacks = list_callbacks(conn, state=None, transaction=None, limit=MAX_CALLBACKS)
         ledger = read_ledger(self._simulator_url)
-        views = self._merchant.transactions()
-        self.snapshot = Snapshot(views, callbacks, ledger)
+        self.snapshot = Snapshot(self._read_views(thoroughly=thoroughly), callbacks, ledger)
         for payment in self.all:
-            payment.observed = self._observe(payment, self.snapshot, thoroughly=thoroughly)
+            payment.observed = self._observe(payment, self.snapshot)
             payment.problems = find_problems(payment.scenario, payment.observed)
             if not payment.is_over:
                 payment.over_after_s = None
             elif payment.over_after_s is None:
                 payment.over_after_s = payment.elapsed_s
 
-    def _observe(self, payment: Payment, snapshot: Snapshot, *, thoroughly: bool) -> Observed:
-        view = self._find_view(payment, snapshot, thoroughly=thoroughly)
+    def _read_views(self, *, thoroughly: bool) -> list[dict[str, Any]]:
+        """A listing leaves conflicts out, so where one is expected the payment is read alone."""
+        alone = {
+            it.request["idempotency_key"]
+            for it in self.all
+            if thoroughly or it.scenario.expected.conflict is not None
+        }
+        return [
+            self._merchant.transaction(view["transaction_id"])
+            if view["idempotency_key"] in alone
+            else view
+            for view in self._merchant.transactions()
+        ]
+
+    def _observe(self, payment: Payment, snapshot: Snapshot) -> Observed:
+        key = payment.request["idempotency_key"]
+        view = next((it for it in snapshot.views if it["idempotency_key"] == key), None)
         transaction_id = view["transaction_id"] if view is not None else None
         phone, ledger = payment.scenario.phone, snapshot.ledger
         return Observed(
@@ -138,15 +151,6 @@ class Payments:
                 if row.state == "QUARANTINED" and str(row.transaction_id) == transaction_id
             ),
         )
-
-    def _find_view(
-        self, payment: Payment, snapshot: Snapshot, *, thoroughly: bool
-    ) -> dict[str, Any] | None:
-        key = payment.request["idempotency_key"]
-        view = next((it for it in snapshot.views if it["idempotency_key"] == key), None)
-        if view is not None and (thoroughly or payment.scenario.expected.conflict is not None):
-            return self._merchant.transaction(view["transaction_id"])
-        return view
 
     def are_over(self) -> bool:
         """Whether every payment is, and Safaricom has nothing more to say."""

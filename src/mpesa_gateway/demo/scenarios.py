@@ -37,8 +37,8 @@ class Expected:
     """How a payment must end. `status` None: nothing may have been created.
 
     `receipt` says whether there must be one. `webhooks` are the types without `transaction.`, in
-    order. `attention` says whether a person must have been asked for. `queries` is how often Safaricom
-    must have been asked at least. `settled_by` and `next_step` None are not looked at.
+    order. `attention` says whether a person must have been asked for. `queries` is how often
+    Safaricom must have been asked at least. `settled_by` and `next_step` None are not looked at.
     """
 
     status: str | None

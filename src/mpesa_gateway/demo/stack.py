@@ -155,7 +155,9 @@ class Stack:
         """Raise StackError when a process has ended by itself."""
         for process in self._processes:
             if not process.is_running():
-                raise StackError(_sentence(f"{process.name} ended by itself", process.tail(LOG_LINES)))
+                raise StackError(
+                    _sentence(f"{process.name} ended by itself", process.tail(LOG_LINES))
+                )
 
     def stop(self) -> None:
         """End everything: callers before those they call, the stores last. Safe to repeat."""

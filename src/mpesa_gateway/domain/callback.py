@@ -72,7 +72,7 @@ def parse_stk_callback(body: bytes) -> StkCallback:
         if _is_identifier(merchant_request_id)
         else None,
         result_code=result_code,
-        result_desc=(text_of(callback.get("ResultDesc")) or "").replace("\x00", ""),
+        result_desc=text_of(callback.get("ResultDesc")) or "",
         amount=parse_reported_amount(items.get("Amount")),
         receipt=_receipt(items.get("MpesaReceiptNumber")),
         transaction_date=_short_text(items.get("TransactionDate")),

@@ -158,7 +158,9 @@ def text_of(value: object) -> str | None:
     """A scalar as text of bounded length, or None when there is none."""
     if value is None or isinstance(value, dict | list):
         return None
-    return str(value)[:MAX_MESSAGE_LENGTH]
+    # Neither NUL nor half a surrogate pair can be stored; both can stand in JSON.
+    text = str(value)[:MAX_MESSAGE_LENGTH].replace("\x00", "")
+    return text.encode("utf-8", "replace").decode()
 
 
 def _identifier(value: object) -> str | None:

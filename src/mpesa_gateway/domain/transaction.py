@@ -112,6 +112,7 @@ class Transaction:
     failure_reason: str | None
     settled_by: str | None
     attention: str | None
+    in_doubt: bool
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None

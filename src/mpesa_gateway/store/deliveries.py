@@ -70,13 +70,18 @@ class Delivery:
 
 
 def lock_due(conn: Connection, delivery_id: int, now: datetime) -> Delivery | None:
-    """The delivery, locked; None when it is not due or another worker has it."""
+    """The delivery, locked; None when it is not due or another worker has it.
+
+    A later webhook of a transaction waits for the earlier one, so that it never overtakes it.
+    """
     cursor = conn.cursor(row_factory=class_row(Delivery))
     cursor.execute(
         "SELECT id, webhook_id, transaction_id, merchant, url, origin, body, attempts_made,"
-        " failures, claim, lease_until, created_at FROM deliveries"
+        " failures, claim, lease_until, created_at FROM deliveries d"
         " WHERE id = %s AND state = 'PENDING' AND next_attempt_at <= %s"
-        " AND (lease_until IS NULL OR lease_until <= %s) FOR UPDATE SKIP LOCKED",
+        " AND (lease_until IS NULL OR lease_until <= %s)"
+        " AND NOT EXISTS (SELECT FROM deliveries e WHERE e.transaction_id = d.transaction_id"
+        " AND e.id < d.id AND e.state = 'PENDING') FOR UPDATE SKIP LOCKED",
         [delivery_id, now, now],
     )
     return cursor.fetchone()
@@ -156,6 +161,16 @@ def finish_claim(
         ],
     )
     return cursor.rowcount == 1
+
+
+def find_next(conn: Connection, transaction: int) -> int | None:
+    """The webhook of a transaction whose turn it is, once the one before it has ended."""
+    cursor = conn.execute(
+        "SELECT min(id) FROM deliveries WHERE transaction_id = %s AND state = 'PENDING'",
+        [transaction],
+    )
+    row = cursor.fetchone()
+    return row[0] if row else None
 
 
 def postpone(

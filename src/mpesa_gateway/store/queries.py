@@ -61,7 +61,8 @@ def save_answer(
     """A query told nothing final: remember it, plan the next one, give the lease back."""
     conn.execute(
         "UPDATE transactions SET queries_made = %s, provisional_code = %s, next_query_at = %s,"
-        " query_lease_until = NULL, updated_at = %s WHERE id = %s AND status = 'PENDING'",
+        " query_lease_until = NULL, updated_at = %s"
+        " WHERE id = %s AND status = 'PENDING' AND NOT in_doubt",
         [queries_made, provisional_code, next_query_at, now, row],
     )
 

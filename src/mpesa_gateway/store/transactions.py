@@ -135,7 +135,8 @@ def save_push_state(
     conn.execute(
         "UPDATE transactions SET push_state = %s, push_lease_until = NULL, updated_at = %s,"
         " merchant_request_id = coalesce(merchant_request_id, %s),"
-        " next_query_at = CASE WHEN status = 'PENDING' THEN coalesce(next_query_at, %s) END"
+        " next_query_at = CASE WHEN status = 'PENDING' AND NOT in_doubt"
+        " THEN coalesce(next_query_at, %s) END"
         " WHERE id = %s",
         [push_state, now, outcome.merchant_request_id if outcome else None, next_query_at, row],
     )
@@ -229,21 +230,22 @@ def fill_in(conn: Connection, row: int, ending: Ending, now: datetime) -> bool:
 
 
 def set_attention(
-    conn: Connection, row: int, sentence: str, *, stop_asking: bool, now: datetime
+    conn: Connection, row: int, sentence: str, *, in_doubt: bool, now: datetime
 ) -> None:
-    """Ask for a person. `stop_asking`: no more queries, their answer could not be used."""
+    """Ask for a person, and stop asking Safaricom. `in_doubt`: for good, its answer is no use."""
     conn.execute(
-        "UPDATE transactions SET attention = %s, updated_at = %s,"
-        " next_query_at = CASE WHEN %s THEN NULL ELSE next_query_at END"
-        " WHERE id = %s AND status = 'PENDING'",
-        [sentence, now, stop_asking, row],
+        "UPDATE transactions SET attention = %s, updated_at = %s, next_query_at = NULL,"
+        " in_doubt = in_doubt OR %s WHERE id = %s AND status = 'PENDING'",
+        [sentence, now, in_doubt, row],
     )
 
 
 def ask_at(conn: Connection, row: int, at: datetime) -> None:
-    """Plan the next query of a pending transaction."""
+    """Plan the next query of a pending transaction that is not in doubt."""
     conn.execute(
-        "UPDATE transactions SET next_query_at = %s WHERE id = %s AND status = 'PENDING'", [at, row]
+        "UPDATE transactions SET next_query_at = %s"
+        " WHERE id = %s AND status = 'PENDING' AND NOT in_doubt",
+        [at, row],
     )
 
 

@@ -305,4 +305,4 @@ class Callbacks:
 def _ask_person(conn: Connection, transaction: Transaction, sentence: str, now: datetime) -> None:
     """A query could only repeat what is doubted, so the asking stops too."""
     if transaction.status is Status.PENDING:
-        transactions.set_attention(conn, transaction.row, sentence, stop_asking=True, now=now)
+        transactions.set_attention(conn, transaction.row, sentence, in_doubt=True, now=now)

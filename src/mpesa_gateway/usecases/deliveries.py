@@ -138,6 +138,9 @@ class Deliveries:
                 return []
             deliveries.save_attempt(conn, delivery.id, claimed.number, attempt)
             woken = self._judge_endpoint(conn, delivery, attempt, now)
+            if following.state is not DeliveryState.PENDING:
+                successor = deliveries.find_next(conn, delivery.transaction_id)
+                woken += [successor] if successor is not None else []
         self._observe(claimed, attempt, following, now)
         return woken
 

@@ -19,7 +19,7 @@ from mpesa_gateway.domain.callback import parse_stk_callback
 from mpesa_gateway.domain.merchant import Merchant
 from mpesa_gateway.domain.query import QueryClass, QueryOutcome, judge_query
 from mpesa_gateway.domain.settlement import completed, failed
-from mpesa_gateway.domain.transaction import Transaction, next_query_at
+from mpesa_gateway.domain.transaction import FINAL, Transaction, next_query_at
 from mpesa_gateway.log import get_logger
 from mpesa_gateway.merchants import Snapshot
 from mpesa_gateway.store import callbacks, events, queries, transactions
@@ -103,10 +103,16 @@ class Queries:
             return _Claimed(transaction, transaction.checkout_request_id, claim)
 
     def _escalate(
-        self, conn: Connection, transaction: Transaction, sentence: str, now: datetime
+        self,
+        conn: Connection,
+        transaction: Transaction,
+        sentence: str,
+        now: datetime,
+        *,
+        in_doubt: bool = False,
     ) -> None:
         """What stays open is escalated, not invented."""
-        transactions.set_attention(conn, transaction.row, sentence, stop_asking=True, now=now)
+        transactions.set_attention(conn, transaction.row, sentence, in_doubt=in_doubt, now=now)
         events.append(conn, transaction.row, "gateway", "escalated", now)
         LOGGER.error("transaction needs a person", transaction_id=str(transaction.id))
 
@@ -154,6 +160,9 @@ class Queries:
                 message=outcome.message,
             )
             verdict = judge_query(outcome, transaction.provisional_code)
+            if transaction.in_doubt or transaction.status in FINAL:
+                # A callback came while Safaricom was being asked: it has the last word.
+                return effects
             if verdict.complete:
                 held = callbacks.find_held_body(conn, row) if with_receipt else None
                 parsed = parse_stk_callback(held) if held is not None else None
@@ -175,7 +184,7 @@ class Queries:
         effects: Effects,
     ) -> None:
         if callbacks.find_held_body(conn, transaction.row) is not None:
-            self._escalate(conn, transaction, CONTRADICTED_ATTENTION, now)
+            self._escalate(conn, transaction, CONTRADICTED_ATTENTION, now, in_doubt=True)
             return
         assert outcome.code is not None
         ending = failed(outcome.code, outcome.message, settled_by="query")

@@ -1,0 +1,160 @@
+"""`mpesa-gateway demo`: start the system, make the payments, judge them, stop the system."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
+from types import FrameType
+
+from rich.console import Console
+from rich.text import Text
+
+from mpesa_gateway.demo.books import read_books
+from mpesa_gateway.demo.client import Merchant
+from mpesa_gateway.demo.keep import keep_running, print_addresses
+from mpesa_gateway.demo.payments import Payments
+from mpesa_gateway.demo.receiver import Receiver
+from mpesa_gateway.demo.scenarios import DEADLINE_S, SCENARIOS
+from mpesa_gateway.demo.show import RIGHT, Screen, open_console, open_screen
+from mpesa_gateway.demo.stack import ENDING_SIGNALS, Keys, Stack, StackError
+from mpesa_gateway.demo.summary import print_next, print_summary
+from mpesa_gateway.errors import UnavailableError
+from mpesa_gateway.log import configure_logging
+from mpesa_gateway.store.pool import Pool
+
+LOOK_EVERY_S = 0.2
+CONNECTIONS = 2
+# An exit status above this says which signal ended the process.
+SIGNALLED = 128
+# What a look raises when somebody does not answer just now.
+NO_ANSWER = (OSError, HTTPException, UnavailableError)
+
+
+class EndedError(BaseException):
+    """A signal asked the demo to end; not an Exception, so that nothing takes it for one."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_status = SIGNALLED + number
+
+
+def run_demo(*, keep: bool) -> int:
+    """The exit status: 0 when every payment ended as it must. Raises StackError."""
+    configure_logging("console", "error")
+    console = open_console()
+    with _ending_signals():
+        try:
+            return _run(console, keep=keep)
+        except EndedError as ended:
+            console.print("  Ended early: everything is stopped, its files are removed.")
+            return ended.exit_status
+
+
+def _run(console: Console, *, keep: bool) -> int:
+    started_at = time.monotonic()
+    console.print(
+        "\n[bold]mpesa-gateway demo[/]: the whole system on this machine, against a stand-in for"
+        " Safaricom.\nNo real money, and nothing stays behind.\n"
+    )
+    keys = Keys.random()
+    with contextlib.ExitStack() as opened:
+        stack = _start(console, keys)
+        opened.callback(_stop, console, stack)
+        receiver = opened.enter_context(Receiver(keys.webhook_secret))
+        _say(console, started_at)("webhook receiver", f"{receiver.url}, checks every signature")
+        merchant = Merchant(stack.api_url, keys.api_key, receiver.url)
+        pool = opened.enter_context(_open_pool(stack.database_url))
+        payments = Payments(SCENARIOS, merchant, receiver, stack.simulator_url, pool)
+        fine = _pay(console, stack, payments, receiver)
+        if keep:
+            print_addresses(console, stack, merchant, payments)
+            with contextlib.suppress(EndedError):
+                keep_running(console, stack, receiver)
+    if not keep:
+        print_next(console)
+    return 0 if fine else 1
+
+
+def _start(console: Console, keys: Keys) -> Stack:
+    say = _say(console, time.monotonic())
+    stack = Stack(keys, say)
+    with console.status("starting"):
+        return stack.__enter__()
+
+
+def _say(console: Console, started_at: float) -> Callable[[str, str], None]:
+    def say(name: str, detail: str) -> None:
+        elapsed_s = time.monotonic() - started_at
+        line = Text.assemble("  ", RIGHT, f" {name:<18}", (f"{elapsed_s:4.1f} s  {detail}", "dim"))
+        console.print(line, soft_wrap=True)
+
+    return say
+
+
+def _stop(console: Console, stack: Stack) -> None:
+    with console.status("stopping"):
+        stack.stop()
+    if stack.is_gone():
+        console.print("  [dim]Everything is stopped, and its files are removed.[/]\n")
+    else:
+        console.print("  [red]Something still listens on a port that the demo used.[/]\n")
+
+
+@contextlib.contextmanager
+def _open_pool(url: str) -> Iterator[Pool]:
+    pool = Pool(url, size=CONNECTIONS, name="demo")
+    pool.open()
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+def _pay(console: Console, stack: Stack, payments: Payments, receiver: Receiver) -> bool:
+    """Make the payments and show them; whether each ended as it must."""
+    console.print(
+        f"\n  {len(payments.all)} payments: the last four digits of a phone choose what happens"
+        " to it.\n"
+    )
+    started_at = time.monotonic()
+    with open_screen(console) as screen:
+        payments.start()
+        _watch(stack, payments, screen)
+    try:
+        payments.look(thoroughly=True)
+    except NO_ANSWER as error:
+        raise StackError(f"the system stopped answering: {error}") from error
+    took_s = time.monotonic() - started_at
+    books = read_books(payments.snapshot, receiver.all())
+    return print_summary(console, payments.all, books, took_s=took_s)
+
+
+def _watch(stack: Stack, payments: Payments, screen: Screen) -> None:
+    """Look until all are over, or their time is. Raises StackError when a process has ended."""
+    give_up = time.monotonic() + DEADLINE_S
+    while time.monotonic() < give_up:
+        stack.check()
+        with contextlib.suppress(*NO_ANSWER):
+            payments.look()
+            screen.show(payments.all)
+            if payments.are_over():
+                return
+        time.sleep(LOOK_EVERY_S)
+
+
+@contextlib.contextmanager
+def _ending_signals() -> Iterator[None]:
+    """Let each signal that ends the demo raise EndedError in the main thread."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise EndedError(number)
+
+    before = {number: signal.signal(number, end) for number in ENDING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,15 @@
+import pytest
+
+from mpesa_gateway.domain.work import Work, WorkKind
+
+
+@pytest.mark.parametrize("kind", list(WorkKind))
+def test_a_kind_of_work_travels_as_its_word(kind):
+    assert WorkKind(str(kind)) is kind
+
+
+def test_the_same_work_twice_is_one():
+    assert {Work(WorkKind.PUSH, 1), Work(WorkKind.PUSH, 1), Work(WorkKind.QUERY, 1)} == {
+        Work(WorkKind.PUSH, 1),
+        Work(WorkKind.QUERY, 1),
+    }
