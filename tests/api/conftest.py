@@ -1,20 +1,46 @@
-"""A Postgres that a test may stop, and helpers that need fixtures."""
+"""A gateway that many tests share, and a Postgres that a test may stop."""
 
 from __future__ import annotations
 
+import itertools
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from mpesa_gateway.demo.embedded import EmbeddedPostgres
+from daraja_simulator.server import RunningSimulator
+from daraja_simulator.settings import Settings
+from harness.gateway import Gateway, open_gateway
+from harness.receiver import Receiver
+from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
 from mpesa_gateway.store.migrations import (
     apply_migrations,
     load_migrations,
     migrations_directory,
 )
+
+
+@pytest.fixture(scope="module")
+def shared(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis) -> Iterator[Gateway]:
+    """One gateway for all tests of a file that keep out of each other's way: see `new_phone`."""
+    url = postgres.create_database("shared", "template_gateway")
+    settings = Settings(callback_delay=0.0)
+    with (
+        RunningSimulator(settings) as simulator,
+        Receiver() as receiver,
+        open_gateway(url, redis_server.url(), simulator, receiver) as gateway,
+    ):
+        yield gateway
+    postgres.drop_database("shared")
+
+
+@pytest.fixture(scope="session")
+def new_phone() -> Callable[[str], str]:
+    """A phone that no test used before, with these last four digits."""
+    numbers = itertools.count(10_000)
+    return lambda digits: f"254{next(numbers)}{digits}"
 
 
 @pytest.fixture(scope="session")

@@ -227,7 +227,7 @@ def test_twenty_clients_with_one_key_and_other_phones_at_once_make_one_push(
     key = str(uuid.uuid4())
 
     answers = at_once(
-        20, lambda n: post(gateway, gateway.body(f"2547123{n:02d}000", idempotency_key=key))
+        20, lambda n: post(gateway, gateway.body(f"25471{n:02d}30000", idempotency_key=key))
     )
 
     assert sorted(answer.status_code for answer in answers) == [201] + [422] * 19

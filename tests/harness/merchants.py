@@ -35,8 +35,12 @@ def merchant_file(name: str = "shops/duka", *, key: str = "key-of-duka", **chang
 
 
 def write_merchant(directory: Path, file: str = "duka.json", **changes: Any) -> Path:
-    """A good file in that directory, replaced in one step."""
-    path = directory / file
-    new = path.with_name(f".{file}.new")
-    new.write_text(json.dumps(merchant_file(**changes)))
+    """A good file in that directory; `changes` as in `merchant_file`."""
+    return write_file(directory / file, json.dumps(merchant_file(**changes)))
+
+
+def write_file(path: Path, content: str | bytes) -> Path:
+    """Write or replace it in one step."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_bytes(content.encode() if isinstance(content, str) else content)
     return new.rename(path)

@@ -16,13 +16,15 @@ def authenticate(req: Request, merchants: Snapshot) -> Merchant:
 
     Raises UnauthorizedError, with one sentence for every reason.
     """
-    key = req.get_header("X-Internal-Secret") or _bearer(req.get_header("Authorization"))
+    # The HTTP parser leaves white space behind a value, which is no part of it (RFC 9110, 5.5).
+    key = (req.get_header("X-Internal-Secret") or "").strip(" \t")
+    key = key or _bearer(req.get_header("Authorization"))
     merchant = merchants.find_by_key(key) if key and len(key) <= MAX_KEY_LENGTH else None
     if merchant is None:
         raise UnauthorizedError("send your API key in X-Internal-Secret or as a bearer token")
     return merchant
 
 
-def _bearer(header: str | None) -> str | None:
+def _bearer(header: str | None) -> str:
     scheme, _, credentials = (header or "").partition(" ")
-    return credentials.strip() if scheme.lower() == "bearer" else None
+    return credentials.strip(" \t") if scheme.lower() == "bearer" else ""

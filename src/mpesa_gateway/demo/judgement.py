@@ -55,16 +55,27 @@ def find_problems(scenario: Scenario, observed: Observed) -> list[str]:
 
 
 def cannot_change(scenario: Scenario, observed: Observed) -> bool:
-    """Whether it ended in the wrong final state, so that waiting is of no use."""
-    return observed.status not in (None, PENDING, scenario.expected.status)
+    """Whether it went wrong for good, so that waiting is of no use."""
+    expected = scenario.expected
+    if observed.error is not None:
+        return True
+    if any(answer.status != expected.answer for answer in observed.answers):
+        return True
+    if observed.view is None or observed.status == PENDING:
+        return False
+    return observed.status != expected.status or _failure(observed.view) != expected.failure
+
+
+def _failure(view: Mapping[str, Any]) -> tuple[str, str] | None:
+    failure = view["failure"]
+    return (failure["code"], failure["reason"]) if failure else None
 
 
 def _answers(scenario: Scenario, observed: Observed) -> Iterator[str]:
     if observed.error is not None:
         yield f"POST /initiate failed: {observed.error}"
         return
-    missing = scenario.clients - len(observed.answers)
-    if missing:
+    if len(observed.answers) < scenario.clients:
         yield "POST /initiate was not answered"
         return
     expected = scenario.expected
@@ -99,10 +110,8 @@ def _state(expected: Expected, view: Mapping[str, Any]) -> Iterator[str]:
         return
     if view["push"] != expected.push:
         yield f"its push is {view['push']}, expected {expected.push}"
-    failure = view["failure"]
-    said = (failure["code"], failure["reason"]) if failure else None
-    if said != expected.failure:
-        yield f"its failure is {_pair(said)}, expected {_pair(expected.failure)}"
+    if _failure(view) != expected.failure:
+        yield f"its failure is {_pair(_failure(view))}, expected {_pair(expected.failure)}"
     if expected.settled_by is not None and view["settled_by"] != expected.settled_by:
         yield f"it was settled by a {view['settled_by']}, expected a {expected.settled_by}"
     if bool(view["attention"]) != expected.attention:

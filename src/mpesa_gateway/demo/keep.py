@@ -14,12 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from daraja_simulator.outcomes import OUTCOMES
+from mpesa_gateway.clients.daraja import eat_timestamp
 from mpesa_gateway.demo.client import Merchant
 from mpesa_gateway.demo.payments import Payments
 from mpesa_gateway.demo.receiver import Receiver
 from mpesa_gateway.demo.show import RIGHT, WRONG
 from mpesa_gateway.demo.stack import Stack
 from mpesa_gateway.demo.summary import program_name
+from mpesa_gateway.services import utc_now
 
 LOOK_EVERY_S = 0.5
 # Phones that the demo's own payments do not use.
@@ -32,7 +34,7 @@ def print_addresses(console: Console, stack: Stack, merchant: Merchant, payments
     _heading(console, "It stays up until Ctrl-C")
     rows = [
         ("API", stack.api_url),
-        ("its key", f"{merchant.key}   (X-Internal-Secret; of this run only)"),
+        ("its key", f"{merchant.key}   (of this run only)"),
         ("its description", f"{stack.api_url}/openapi.json"),
         ("simulator", f"{stack.simulator_url}   /ledger shows what it charged"),
         ("webhook receiver", merchant.webhook_url),
@@ -52,7 +54,7 @@ def print_addresses(console: Console, stack: Stack, merchant: Merchant, payments
     _print_callback(console, stack, payments)
     _heading(console, "What a person on call sees")
     _print(console, f"export MPESA_DATABASE_URL={stack.database_url}")
-    _print(console, f"{program_name()} transactions list")
+    _print(console, f"{program_name()} transactions list --stuck")
     _print(console, f"{program_name()} callbacks list --quarantined")
     _heading(console, "Webhooks from here on")
 
@@ -130,7 +132,7 @@ def _callback_body(view: Any) -> dict[str, Any]:
     items = {
         "Amount": int(view["amount"]),
         "MpesaReceiptNumber": receipt,
-        "TransactionDate": int(time.strftime("%Y%m%d%H%M%S")),
+        "TransactionDate": int(eat_timestamp(utc_now())),
         "PhoneNumber": int(view["phone"]),
     }
     callback = {

@@ -38,7 +38,7 @@ class EndedError(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.exit_status = SIGNALLED + number
+        self.number = number
 
 
 def run_demo(*, keep: bool) -> int:
@@ -49,22 +49,24 @@ def run_demo(*, keep: bool) -> int:
         try:
             return _run(console, keep=keep)
         except EndedError as ended:
-            console.print("  Ended early: everything is stopped, its files are removed.")
-            return ended.exit_status
+            console.print(f"  Ended early, by {signal.Signals(ended.number).name}.")
+            return SIGNALLED + ended.number
 
 
 def _run(console: Console, *, keep: bool) -> int:
-    started_at = time.monotonic()
     console.print(
-        "\n[bold]mpesa-gateway demo[/]: the whole system on this machine, against a stand-in for"
-        " Safaricom.\nNo real money, and nothing stays behind.\n"
+        "\n[bold]mpesa-gateway demo[/]: the whole system on this machine, Safaricom simulated.\n"
+        "No real money, and nothing stays behind.\n"
     )
     keys = Keys.random()
+    say = _say(console)
     with contextlib.ExitStack() as opened:
-        stack = _start(console, keys)
+        stack = Stack(keys, say)
         opened.callback(_stop, console, stack)
+        with console.status("starting"):
+            stack.start()
         receiver = opened.enter_context(Receiver(keys.webhook_secret))
-        _say(console, started_at)("webhook receiver", f"{receiver.url}, checks every signature")
+        say("webhook receiver", f"{receiver.url}, the merchant")
         merchant = Merchant(stack.api_url, keys.api_key, receiver.url)
         pool = opened.enter_context(_open_pool(stack.database_url))
         payments = Payments(SCENARIOS, merchant, receiver, stack.simulator_url, pool)
@@ -78,14 +80,10 @@ def _run(console: Console, *, keep: bool) -> int:
     return 0 if fine else 1
 
 
-def _start(console: Console, keys: Keys) -> Stack:
-    say = _say(console, time.monotonic())
-    stack = Stack(keys, say)
-    with console.status("starting"):
-        return stack.__enter__()
+def _say(console: Console) -> Callable[[str, str], None]:
+    """Says what is up, and how long after now."""
+    started_at = time.monotonic()
 
-
-def _say(console: Console, started_at: float) -> Callable[[str, str], None]:
     def say(name: str, detail: str) -> None:
         elapsed_s = time.monotonic() - started_at
         line = Text.assemble("  ", RIGHT, f" {name:<18}", (f"{elapsed_s:4.1f} s  {detail}", "dim"))
@@ -147,9 +145,14 @@ def _watch(stack: Stack, payments: Payments, screen: Screen) -> None:
 
 @contextlib.contextmanager
 def _ending_signals() -> Iterator[None]:
-    """Let each signal that ends the demo raise EndedError in the main thread."""
+    """Let the first signal that ends the demo raise EndedError in the main thread.
+
+    Those after it are ignored: the end is under way, and all of it has time limits.
+    """
 
     def end(number: int, _: FrameType | None) -> None:
+        for each in ENDING_SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
         raise EndedError(number)
 
     before = {number: signal.signal(number, end) for number in ENDING_SIGNALS}

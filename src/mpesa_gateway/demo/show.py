@@ -7,9 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Protocol, Self
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from mpesa_gateway.demo.judgement import TYPE_PREFIX
@@ -17,8 +16,12 @@ from mpesa_gateway.demo.payments import Payment
 
 # As wide as a line of the progress and the summary is, where nobody's terminal says a width.
 PLAIN_WIDTH = 120
-# Below this width the phones are shortened.
-WIDE = 92
+# From this width on there is room for phones, and for straight columns.
+WIDE = 96
+NAME_WIDTH = 22
+STATUS_WIDTH = 10
+DETAIL_WIDTH = 19
+DETAIL_AND_WEBHOOK_WIDTH = 30
 # Lines of the live display that are not rows.
 FRAME_LINES = 6
 
@@ -70,20 +73,23 @@ class LiveScreen:
         """Draw it."""
         self._live.update(self._draw(payments), refresh=True)
 
-    def _draw(self, payments: Sequence[Payment]) -> Group:
+    def _draw(self, payments: Sequence[Payment]) -> Text:
+        console = self._console
         over = sum(payment.is_over for payment in payments)
-        shown = _fitting(payments, self._console.height - FRAME_LINES)
-        hidden = len(payments) - len(shown)
+        shown = _fitting(payments, console.height - FRAME_LINES)
         elapsed_s = time.monotonic() - self._started_at
         counts = f"{over} of {len(payments)} are where they should be · {elapsed_s:.1f} s"
-        more = f" · {hidden} of them not shown, for lack of room" if hidden else ""
-        return Group(
-            _live_table(shown, wide=self._console.width >= WIDE),
+        hidden = len(payments) - len(shown)
+        more = f" · {hidden} rows hidden" if hidden else ""
+        phone = f"{'phone':<14}" if console.width >= WIDE else ""
+        heading = f"    {'':<{NAME_WIDTH}} {phone}KES     s  status    receipt            webhook"
+        lines = [
+            Text(heading, "dim"),
+            *(live_line(payment, console.width) for payment in shown),
             Text(f"\n  {counts}{more}", "dim"),
-            Text(
-                "  the slowest: a callback 10 s late, a push that is not answered for 15 s", "dim"
-            ),
-        )
+            Text("  the slowest: a callback 10 s late, a push not answered for 15 s", "dim"),
+        ]
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
 
 def _fitting(payments: Sequence[Payment], rows: int) -> list[Payment]:
@@ -95,29 +101,29 @@ def _fitting(payments: Sequence[Payment], rows: int) -> list[Payment]:
     return [payment for payment in payments if payment.scenario.name in names]
 
 
-def _live_table(payments: Sequence[Payment], *, wide: bool) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
-    table.add_column("", width=1)
-    table.add_column("outcome", no_wrap=True, min_width=22)
-    table.add_column("phone", no_wrap=True, style="dim")
-    table.add_column("KES", justify="right", no_wrap=True)
-    table.add_column("status", no_wrap=True, min_width=9)
-    table.add_column("receipt", no_wrap=True, overflow="ellipsis", min_width=14)
-    table.add_column("webhook", no_wrap=True, overflow="ellipsis", min_width=11)
-    table.add_column("s", justify="right", no_wrap=True, style="dim", min_width=4)
-    for payment in payments:
-        scenario = payment.scenario
-        table.add_row(
-            mark(payment),
-            scenario.name,
-            masked(scenario.phone) if wide else f"…{scenario.phone[-4:]}",
-            str(scenario.amount),
-            status_text(payment),
-            detail_text(payment),
-            webhook_text(payment),
-            f"{payment.elapsed_s:.1f}",
-        )
-    return table
+def live_line(payment: Payment, width: int) -> Text:
+    """A row of the live table."""
+    scenario = payment.scenario
+    phone = f"{masked(scenario.phone):<14}" if width >= WIDE else ""
+    return Text.assemble(
+        "  ",
+        mark(payment),
+        f" {scenario.name:<{NAME_WIDTH}} ",
+        (phone, "dim"),
+        f"{scenario.amount:>3}  ",
+        (f"{payment.elapsed_s:4.1f}  ", "dim"),
+        end_text(payment, width),
+    )
+
+
+def end_text(payment: Payment, width: int) -> Text:
+    """Status, detail and webhooks in columns, which long webhooks move where it is narrow."""
+    webhook = webhook_text(payment)
+    room = DETAIL_WIDTH if width >= WIDE else DETAIL_AND_WEBHOOK_WIDTH - len(webhook)
+    status, detail = status_text(payment), detail_text(payment)
+    status.pad_right(max(STATUS_WIDTH - len(status), 0))
+    detail.pad_right(max(min(room, DETAIL_WIDTH) - len(detail), 0))
+    return Text.assemble(status, detail, webhook)
 
 
 class PlainScreen:
@@ -149,8 +155,8 @@ def plain_line(payment: Payment) -> str:
     """Where a payment is, in one line."""
     scenario = payment.scenario
     return (
-        f"{mark(payment)} {scenario.name:<24}{masked(scenario.phone)}  KES {scenario.amount:>3}"
-        f"  {status_text(payment).plain:<11}{detail_text(payment).plain:<20}{webhook_text(payment)}"
+        f"{mark(payment)} {scenario.name:<{NAME_WIDTH}} {masked(scenario.phone)}"
+        f"  KES {scenario.amount:>3}  {end_text(payment, WIDE)}"
     ).rstrip()
 
 

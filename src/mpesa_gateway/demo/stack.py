@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from http.client import HTTPException
 from pathlib import Path
-from typing import Self
 
 from mpesa_gateway.demo.client import call
 from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
@@ -41,6 +40,15 @@ LOG_LINES = 15
 WAIT_ONLY = 0
 # What ends the demo: Ctrl-C, a polite kill, a closed terminal.
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+# gunicorn's master, killed at once, would leave its worker behind: when the demo is killed, Linux
+# asks it to stop instead. Set by the program itself, over what `Process` has set.
+_STOP_WITH_PARENT = (
+    "import ctypes, os, signal, sys;"
+    "sys.platform == 'linux' and ctypes.CDLL(None).prctl(1, signal.SIGTERM);"
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
 
 
 class StackError(GatewayError):
@@ -107,18 +115,6 @@ class Stack:
             raise
         self._processes: list[Process] = []
 
-    def __enter__(self) -> Self:
-        """Start everything, or stop what did start. Raises StackError."""
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
     @property
     def api_url(self) -> str:
         """The gateway."""
@@ -151,6 +147,18 @@ class Stack:
         stores = [self.directory / name / "log" for name in ("postgres", "redis")]
         return [*stores, *(process.log for process in self._processes)]
 
+    def start(self) -> None:
+        """Start everything; what has started is the caller's to stop. Raises StackError."""
+        with _explained("Postgres"):
+            self._postgres.start()
+        self._say("Postgres", f"{HOST}:{self._postgres.port}")
+        with _explained("Redis"):
+            self._redis.start()
+        self._say("Redis", f"{HOST}:{self._redis.port}")
+        self._migrate()
+        self._say("schema", "every migration applied")
+        self._start_gateway()
+
     def check(self) -> None:
         """Raise StackError when a process has ended by itself."""
         for process in self._processes:
@@ -176,17 +184,6 @@ class Stack:
         ports = [self._postgres.port, self._redis.port, *vars(self.ports).values()]
         return not any(answers(port) for port in ports)
 
-    def _start(self) -> None:
-        with _explained("Postgres"):
-            self._postgres.start()
-        self._say("Postgres", f"{HOST}:{self._postgres.port}")
-        with _explained("Redis"):
-            self._redis.start()
-        self._say("Redis", f"{HOST}:{self._redis.port}")
-        self._migrate()
-        self._say("schema", "every migration applied")
-        self._start_gateway()
-
     def _migrate(self) -> None:
         process = self._run("migrate", self._gateway_env(metrics_port=0))
         self._processes.remove(process)
@@ -203,16 +200,17 @@ class Stack:
         api = self._run("api", self._gateway_env(metrics_port=ports.api_metrics))
         worker = self._run("worker", self._gateway_env(metrics_port=ports.worker_metrics))
         self._await(simulator, lambda: _answers_200(f"{self.simulator_url}/health"))
-        self._say("simulator", f"{self.simulator_url}, plays Safaricom and its customers")
+        self._say("simulator", f"{self.simulator_url}, instead of Safaricom")
         self._await(api, lambda: _answers_200(f"{self.api_url}/readyz"))
         self._say("API", self.api_url)
         self._await(worker, lambda: answers(ports.worker_metrics))
-        self._say("worker", "applies callbacks, sends webhooks, asks after silent payments")
+        self._say("worker", "settles payments, sends webhooks")
 
     def _run(self, command: str, env: Mapping[str, str]) -> Process:
+        wrapper = ["-c", _STOP_WITH_PARENT] if command == "api" else []
         process = Process(
             f"mpesa-gateway {command}",
-            [sys.executable, "-m", "mpesa_gateway", command],
+            [sys.executable, *wrapper, "-m", "mpesa_gateway", command],
             log=self.directory / f"{command}.log",
             env=clean_env(env),
         )
@@ -302,7 +300,6 @@ def _sentence(what: str, log: str) -> str:
     """What happened, the end of the log, and what to do."""
     return (
         f"{what}. The end of its log:\n\n{log.strip() or '(it wrote nothing)'}\n\n"
-        "Everything that had started was stopped. The demo needs nothing but 127.0.0.1, about"
-        f" 200 MB in {tempfile.gettempdir()} (TMPDIR chooses another place) and 1 GB of memory."
-        " If these are there, please report it with the lines above."
+        f"The demo needs 127.0.0.1, about 200 MB in {tempfile.gettempdir()} (TMPDIR chooses another"
+        " place) and 1 GB of memory. If these are there, please report it with the lines above."
     )

@@ -13,21 +13,9 @@ from rich.text import Text
 
 from mpesa_gateway.demo.books import Books, describe_transactions, find_disagreements
 from mpesa_gateway.demo.payments import Payment
-from mpesa_gateway.demo.show import (
-    RIGHT,
-    WIDE,
-    WRONG,
-    detail_text,
-    status_text,
-    webhook_text,
-)
+from mpesa_gateway.demo.show import NAME_WIDTH, RIGHT, WRONG, end_text
 
 ID_WIDTH = 36
-# The columns of a payment's first line; 80 characters hold the longest.
-NAME_WIDTH = 23
-STATUS_WIDTH = 10
-DETAIL_WIDTH = 19
-DETAIL_AND_WEBHOOK_WIDTH = 30
 # Where the second half of its second line begins.
 INDENT = 2 + 2 + ID_WIDTH + 2
 NARROWEST_REASON = 30
@@ -61,12 +49,8 @@ def _print_payment(console: Console, payment: Payment) -> None:
     """Two lines: what it is and how it ended; its id and why."""
     scenario, view = payment.scenario, payment.observed.view
     mark = WRONG if payment.problems else RIGHT
-    head = f" {scenario.name:<{NAME_WIDTH}} KES {scenario.amount:>3}  "
-    webhook = webhook_text(payment)
-    room = DETAIL_WIDTH if console.width >= WIDE else DETAIL_AND_WEBHOOK_WIDTH - len(webhook)
-    detail = _padded(detail_text(payment), min(room, DETAIL_WIDTH))
-    status = _padded(status_text(payment), STATUS_WIDTH)
-    _print(console, Text.assemble("  ", mark, head, status, detail, webhook))
+    head = f" {scenario.name:<{NAME_WIDTH}}  KES {scenario.amount:>3}  "
+    _print(console, Text.assemble("  ", mark, head, end_text(payment, console.width)))
     name = "no transaction" if view is None else str(view["transaction_id"])
     first, *more = _why(console, payment)
     style = "red" if payment.problems else "dim"
@@ -83,19 +67,13 @@ def _why(console: Console, payment: Payment) -> list[str]:
     return textwrap.wrap(sentence, max(console.width - INDENT, NARROWEST_REASON))
 
 
-def _padded(text: Text, width: int) -> Text:
-    padded = text.copy()
-    padded.pad_right(max(width - len(text), 0))
-    return padded
-
-
 def _books_lines(books: Books) -> Iterator[Text]:
     """Safaricom's side against the gateway's, a line for each thing that must agree."""
     header = ("", "Safaricom's ledger", "the gateway's database")
-    yield Text("    {:<14}  {:<26}  {}".format(*header), "dim")
+    yield Text("    {:<14} {:<24} {}".format(*header), "dim")
     for right, what, theirs, ours in _books_rows(books):
         mark = RIGHT if right else WRONG
-        yield Text.assemble("  ", mark, f" {what:<14}  {theirs:<26}  {ours}")
+        yield Text.assemble("  ", mark, f" {what:<14} {theirs:<24} {ours}")
 
 
 def _books_rows(books: Books) -> Iterator[tuple[bool, str, str, str]]:
@@ -104,7 +82,7 @@ def _books_rows(books: Books) -> Iterator[tuple[bool, str, str, str]]:
         books.pushes == books.created,
         "payments",
         f"{books.pushes} pushes, {books.accepted} accepted",
-        f"{books.created}: {describe_transactions(books)}",
+        describe_transactions(books),
     )
     yield (
         not books.unexplained and books.debits == completed + books.explained_elsewhere,
@@ -119,12 +97,12 @@ def _books_rows(books: Books) -> Iterator[tuple[bool, str, str, str]]:
         f"{books.callbacks_sent} sent",
         f"{books.callbacks_kept} kept, {books.quarantined} of them in quarantine",
     )
-    verified = books.webhooks - books.unverified
+    wrong = f"{books.unverified} with a wrong signature"
     yield (
         not books.unverified and not books.unknown_webhooks,
         "webhooks",
         "",
-        f"{books.webhooks} received, {verified} with both signatures verified",
+        f"{books.webhooks}, {wrong if books.unverified else 'both signatures of each verified'}",
     )
 
 
@@ -148,8 +126,8 @@ def print_next(console: Console) -> None:
     program = program_name()
     _print(console, Text("Next", "bold"))
     for command, meaning in (
-        (f"{program} demo --keep", "the same, and it stays up for your own requests"),
-        (f"{program} simulator", "a Safaricom on your machine, for your own tests"),
+        (f"{program} demo --keep", "the same, and it stays up"),
+        (f"{program} simulator", "a Safaricom for your own tests"),
         (f"{program} --help", "every other command"),
     ):
         width = len(program) + len(" demo --keep")

@@ -54,10 +54,18 @@ class StkCallback:
 def parse_stk_callback(body: bytes) -> StkCallback:
     """Read a callback's raw body. Raises CallbackUnreadableError."""
     try:
-        parsed = json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
+        parsed = json.loads(
+            body,
+            parse_float=Decimal,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_unambiguous,
+        )
+    except CallbackUnreadableError:
+        raise
     except RecursionError as error:
         raise CallbackUnreadableError("nested too deeply") from error
-    except ValueError as error:
+    except (ValueError, ArithmeticError) as error:
+        # A number whose exponent no Decimal holds is an ArithmeticError.
         raise CallbackUnreadableError("not JSON") from error
     callback = _stk_callback(parsed)
     checkout_request_id = callback.get("CheckoutRequestID")
@@ -82,6 +90,16 @@ def parse_stk_callback(body: bytes) -> StkCallback:
 
 def _refuse_constant(constant: str) -> None:
     raise CallbackUnreadableError(f"{constant} is not JSON")
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. A name may repeat, but not with another value: which of the two would be meant?"""
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members and members[name] != value:
+            raise CallbackUnreadableError("contradicts itself")
+        members[name] = value
+    return members
 
 
 def _stk_callback(parsed: object) -> dict[str, Any]:
@@ -146,5 +164,7 @@ def _amount_value(amount: Decimal | None) -> int | str | None:
 
 
 def _number_or_text(text: str | None) -> int | str | None:
-    """Digits as the number Safaricom documents; a masked phone stays text."""
-    return int(text) if text is not None and re.fullmatch("[0-9]{1,15}", text, re.ASCII) else text
+    """Digits as the number Safaricom documents; a masked phone and a leading zero stay text."""
+    if text is not None and re.fullmatch("[1-9][0-9]{0,14}", text, re.ASCII):
+        return int(text)
+    return text

@@ -76,7 +76,8 @@ def parse_answer(body: bytes) -> dict[str, Any] | None:
     """The JSON object of an answer, or None when it is anything else."""
     try:
         parsed = json.loads(body, parse_float=Decimal)
-    except (ValueError, RecursionError):
+    except (ValueError, ArithmeticError, RecursionError):
+        # A number whose exponent no Decimal holds is an ArithmeticError.
         return None
     return parsed if isinstance(parsed, dict) else None
 
@@ -90,10 +91,9 @@ def classify_push(status: int, body: bytes) -> PushOutcome:
     documented = _documented_error(answer)
     if documented is not None:
         return documented
-    response_code = text_of(answer.get("ResponseCode"))
-    if 200 <= status < 300 and response_code is not None and response_code != "0":
-        message = text_of(answer.get("ResponseDescription"))
-        return PushOutcome(PushClass.REFUSED, "refused", response_code, message)
+    if 200 <= status < 300 and _says_no(answer):
+        code, message = text_of(answer["ResponseCode"]), text_of(answer.get("ResponseDescription"))
+        return PushOutcome(PushClass.REFUSED, "refused", code, message)
     if status == 429:
         return PushOutcome(PushClass.NOT_SENT, "not_sent", "429", None, retry_after_s=BUSY_RETRY_S)
     return PushOutcome(
@@ -115,6 +115,16 @@ def _with_id(answer: dict[str, Any], checkout_request_id: str) -> PushOutcome:
         checkout_request_id=checkout_request_id,
         merchant_request_id=_identifier(answer.get("MerchantRequestID")),
     )
+
+
+def _says_no(answer: dict[str, Any]) -> bool:
+    """Whether ResponseCode refuses, and no id hints at a payment that exists all the same.
+
+    Zero in other clothes (`0.0`, `" 00"`) refuses nothing, and neither does an empty code.
+    """
+    code = answer.get("ResponseCode")
+    text = "" if isinstance(code, bool) else text_of(code) or ""
+    return text.strip().strip("0.") != "" and not answer.get("CheckoutRequestID")
 
 
 def _documented_error(answer: dict[str, Any]) -> PushOutcome | None:
@@ -144,14 +154,20 @@ def _documented_error(answer: dict[str, Any]) -> PushOutcome | None:
 
 def _gateway_fault(answer: dict[str, Any]) -> PushOutcome | None:
     """Safaricom's API gateway throttles with an envelope of its own (measured, HTTP 429)."""
-    fault = answer.get("fault")
-    detail = fault.get("detail") if isinstance(fault, dict) else None
-    code = text_of(detail.get("errorcode")) if isinstance(detail, dict) else None
-    if not isinstance(fault, dict) or code not in FAULT_RETRY_S:
+    code, message = fault_of(answer)
+    if code not in FAULT_RETRY_S:
         return None
-    message = text_of(fault.get("faultstring"))
     retry_after_s = FAULT_RETRY_S[code]
     return PushOutcome(PushClass.NOT_SENT, "not_sent", code, message, retry_after_s=retry_after_s)
+
+
+def fault_of(answer: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Code and text of the API gateway's own envelope, None where there is none."""
+    fault = answer.get("fault")
+    detail = fault.get("detail") if isinstance(fault, dict) else None
+    if not isinstance(fault, dict) or not isinstance(detail, dict):
+        return None, None
+    return text_of(detail.get("errorcode")), text_of(fault.get("faultstring"))
 
 
 def text_of(value: object) -> str | None:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mpesa_gateway.domain.push import (
+    FAULT_RETRY_S,
     LOCKED_TEXT,
     TOKEN_CODES,
-    TOKEN_OR_PRODUCT_CODE,
+    fault_of,
     parse_answer,
     text_of,
 )
@@ -39,7 +40,15 @@ class QueryOutcome:
     message: str | None = None
 
 
-SLOW_DOWN_CODES = frozenset({"500.003.02", "500.003.03"})
+SLOW_DOWN_CODES = frozenset({"500.003.02", "500.003.03", *FAULT_RETRY_S})
+# The API gateway's envelope for tokens: its product's standard words, seen in no log of Safaricom's.
+TOKEN_FAULTS = frozenset(
+    {
+        "keymanagement.service.invalid_access_token",
+        "keymanagement.service.access_token_expired",
+    }
+)
+INVALID_TOKEN_TEXT = "invalid access token"  # noqa: S105 - a sentence of an error
 IN_FLIGHT_CODE = "4999"
 
 
@@ -49,12 +58,18 @@ def classify_query(status: int, body: bytes) -> QueryOutcome:
     result_code = text_of(answer.get("ResultCode"))
     if result_code is not None and "errorCode" not in answer:
         return _result(result_code, text_of(answer.get("ResultDesc")))
-    code = text_of(answer.get("errorCode"))
-    message = text_of(answer.get("errorMessage")) or ""
-    if code in SLOW_DOWN_CODES or "fault" in answer or status == 429:
-        return QueryOutcome(QueryClass.SLOW_DOWN, code or str(status), message)
+    code, message = text_of(answer.get("errorCode")), text_of(answer.get("errorMessage"))
+    if code is None:
+        code, message = fault_of(answer)
+    return _error(status, code, message or "")
+
+
+def _error(status: int, code: str | None, message: str) -> QueryOutcome:
     lowered = message.lower()
-    if code in TOKEN_CODES or (code == TOKEN_OR_PRODUCT_CODE and "invalid access token" in lowered):
+    if code in SLOW_DOWN_CODES or status == 429:
+        return QueryOutcome(QueryClass.SLOW_DOWN, code or str(status), message)
+    # An extra token costs nothing here, so the sentence alone is enough.
+    if code in TOKEN_CODES or code in TOKEN_FAULTS or INVALID_TOKEN_TEXT in lowered:
         return QueryOutcome(QueryClass.TOKEN_REJECTED, code, message)
     if "is being processed" in lowered or LOCKED_TEXT in lowered:
         return QueryOutcome(QueryClass.IN_FLIGHT, code, message)

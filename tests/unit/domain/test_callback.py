@@ -1,0 +1,415 @@
+import json
+import random
+from decimal import Decimal
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from harness.data import Callback, load_callbacks
+from harness.factories import CHECKOUT_REQUEST_ID, PHONE, RECEIPT, make_callback
+from harness.properties import as_bytes, json_values, repeatable
+from mpesa_gateway.domain.callback import (
+    CallbackUnreadableError,
+    StkCallback,
+    parse_stk_callback,
+)
+
+MERCHANT_REQUEST_ID = "2654-4b64-97ff-b827b542881d3130"
+DESCRIPTION = "The service request is processed successfully."
+ITEMS = [
+    {"Name": "Amount", "Value": 10},
+    {"Name": "MpesaReceiptNumber", "Value": RECEIPT},
+    {"Name": "Balance"},
+    {"Name": "TransactionDate", "Value": 20261002181102},
+    {"Name": "PhoneNumber", "Value": 254708374149},
+]
+NAMES = [item["Name"] for item in ITEMS]
+RECORDED = load_callbacks()
+
+
+def body(items=ITEMS, **members):
+    """A callback; a member that is `...` is left out."""
+    callback = {
+        "MerchantRequestID": MERCHANT_REQUEST_ID,
+        "CheckoutRequestID": CHECKOUT_REQUEST_ID,
+        "ResultCode": 0,
+        "ResultDesc": DESCRIPTION,
+        "CallbackMetadata": {"Item": items},
+        **members,
+    }
+    kept = {name: value for name, value in callback.items() if value is not ...}
+    return as_bytes({"Body": {"stkCallback": kept}})
+
+
+def item(name, value):
+    return {"Name": name, "Value": value}
+
+
+def with_item(name, *values):
+    """The usual items, with these values for one of the names."""
+    rest = [it for it in ITEMS if it["Name"] != name]
+    return parse_stk_callback(body([*rest, *(item(name, value) for value in values)]))
+
+
+@pytest.mark.parametrize("callback", RECORDED, ids=lambda it: it.file)
+def test_every_recorded_body_is_read_or_unreadable(callback: Callback):
+    if callback.outcome == "unreadable":
+        with pytest.raises(CallbackUnreadableError):
+            parse_stk_callback(callback.body)
+    else:
+        assert parse_stk_callback(callback.body).result_code == callback.code
+
+
+def test_a_success_is_read_whole():
+    recorded = next(it for it in RECORDED if it.file == "paid.json")
+    assert parse_stk_callback(recorded.body) == make_callback()
+
+
+@pytest.mark.parametrize(
+    "file",
+    [it.file for it in RECORDED if it.effect == "completed" and it.file.startswith("paid_amount")]
+    + [
+        "paid_numbers_as_text.json",
+        "paid_other_order.json",
+        "paid_new_items.json",
+        "paid_repeated_equal.json",
+        "paid_items_that_are_none.json",
+        "paid_pretty.json",
+        "paid_utf16.bin",
+        "paid_utf8_bom.bin",
+        "paid_receipt_padded.json",
+        "paid_code_decimal.json",
+        "paid_member_twice_equal.json",
+    ],
+)
+def test_the_same_payment_in_another_shape_reads_the_same(file):
+    recorded = next(it for it in RECORDED if it.file == file)
+    assert parse_stk_callback(recorded.body) == make_callback()
+
+
+def test_a_failure_is_read_with_its_words_and_nothing_else():
+    read = parse_stk_callback(
+        body(ResultCode=1032, ResultDesc="Request cancelled by user", CallbackMetadata=...)
+    )
+    assert read == StkCallback(
+        CHECKOUT_REQUEST_ID, MERCHANT_REQUEST_ID, "1032", "Request cancelled by user"
+    )
+    assert not read.paid
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (0, "0"),
+        ("0", "0"),
+        (0.0, "0"),
+        ("0.00", "0"),
+        (" 0 ", "0"),
+        (1032, "1032"),
+        ("1032", "1032"),
+        (1032.0, "1032"),
+        ("SFC_IC0003", "SFC_IC0003"),
+        ("00", "00"),
+        ("0x0", "0x0"),
+        (-1, "-1"),
+        ("0,0", "0,0"),
+        ("0.", "0."),
+        ("0.1", "0.1"),
+        ("9" * 32, "9" * 32),
+    ],
+)
+def test_a_code_is_text_and_success_is_nothing_but_zero(sent, code):
+    read = parse_stk_callback(body(ResultCode=sent))
+    assert read.result_code == code
+    assert read.paid == (code == "0")
+
+
+@pytest.mark.parametrize(
+    ("sent", "description"),
+    [
+        ("[STK_CB - ]DS timeout.", "[STK_CB - ]DS timeout."),
+        (..., ""),
+        (None, ""),
+        ({"text": "no"}, ""),
+        (7, "7"),
+        ("x" * 400, "x" * 300),
+        ("a\x00b\ud83d", "ab?"),
+    ],
+)
+def test_prose_is_kept_bounded_and_fit_for_a_database(sent, description):
+    assert parse_stk_callback(body(ResultDesc=sent)).result_desc == description
+
+
+@pytest.mark.parametrize("sent", [..., None, 5, "", [], "a\nb", "x" * 129])
+def test_a_merchant_request_id_that_cannot_be_used_is_left_out(sent):
+    assert parse_stk_callback(body(MerchantRequestID=sent)).merchant_request_id is None
+
+
+def test_ids_may_be_as_long_as_their_columns():
+    longest = "w" * 128
+    read = parse_stk_callback(body(CheckoutRequestID=longest, MerchantRequestID=longest))
+    assert (read.checkout_request_id, read.merchant_request_id) == (longest, longest)
+
+
+@pytest.mark.parametrize(
+    ("values", "amount"),
+    [
+        ([10.5], Decimal("10.5")),
+        (["1.00"], Decimal(1)),
+        ([None], None),
+        ([True], None),
+        ([[10]], None),
+        ([-10], None),
+        (["ten"], None),
+        ([10, 10.0], Decimal(10)),
+        ([10, "10"], None),
+        ([10, 7], None),
+        ([10, 7, 7], None),
+        ([10, 7, 10], None),
+        ([None, 10], Decimal(10)),
+        ([[[[]]], [[[]]]], None),
+    ],
+)
+def test_an_amount_is_a_number_that_nothing_contradicts(values, amount):
+    assert with_item("Amount", *values).amount == amount
+
+
+@pytest.mark.parametrize(
+    ("value", "receipt"),
+    [
+        (RECEIPT, RECEIPT),
+        (f" {RECEIPT}\n", RECEIPT),
+        ("NLJ7RT61SV", "NLJ7RT61SV"),
+        ("ABC", "ABC"),
+        ("A" * 32, "A" * 32),
+        (1234567890, "1234567890"),
+        ("A" * 33, None),
+        ("UJ22 T8IYOU", None),
+        ("UJ22-T8IYOU", None),
+        ("UJ22T8IYOU\x00", RECEIPT),
+        ("", None),
+        ("  ", None),
+        (True, None),
+        (1.5, None),
+        ([RECEIPT], None),
+    ],
+)
+def test_a_receipt_is_letters_and_digits(value, receipt):
+    assert with_item("MpesaReceiptNumber", value).receipt == receipt
+
+
+@pytest.mark.parametrize(
+    ("value", "kept", "shown"),
+    [
+        (254708374149, PHONE, 254708374149),
+        (PHONE, PHONE, 254708374149),
+        (f" {PHONE} ", PHONE, 254708374149),
+        ("254708***430", "254708***430", "254708***430"),
+        # A number would lose the zero.
+        ("0708374149", "0708374149", "0708374149"),
+        ("9" * 15, "9" * 15, int("9" * 15)),
+        ("9" * 16, "9" * 16, "9" * 16),
+        ("\u0662\u0665\u0664", "\u0662\u0665\u0664", "\u0662\u0665\u0664"),
+        ("x" * 65, None, None),
+        ("a\x07b", None, None),
+        ("", None, None),
+        (False, None, None),
+        ({}, None, None),
+    ],
+)
+def test_a_phone_is_kept_as_it_was_said_and_shown_as_a_number_if_it_is_one(value, kept, shown):
+    read = with_item("PhoneNumber", value)
+    assert read.phone == kept
+    assert read.metadata()["PhoneNumber"] == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (20261002181102, 20261002181102),
+        ("20261002181102", 20261002181102),
+        ("2026-10-02 18:11:02", "2026-10-02 18:11:02"),
+        ("yesterday", "yesterday"),
+        (None, None),
+    ],
+)
+def test_a_date_is_never_judged(value, shown):
+    assert with_item("TransactionDate", value).metadata()["TransactionDate"] == shown
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        (Decimal(10), 10),
+        (Decimal("10.00"), 10),
+        (Decimal("10.50"), "10.50"),
+        (Decimal(0), 0),
+        (None, None),
+    ],
+)
+def test_the_merchant_gets_the_amount_as_a_number_and_never_as_a_float(amount, shown):
+    value = make_callback(amount=amount).metadata()["Amount"]
+    assert value == shown
+    assert type(value) is type(shown)
+
+
+def test_the_merchant_gets_safaricoms_four_names_even_where_nothing_was_said():
+    read = parse_stk_callback(body(CallbackMetadata=...))
+    assert read.metadata() == dict.fromkeys(
+        ["Amount", "MpesaReceiptNumber", "TransactionDate", "PhoneNumber"]
+    )
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b'{"ResultCode": 0, "ResultCode": 1032}',
+        b'{"ResultCode": 1032, "ResultCode": 0}',
+        b'{"ResultCode": 0, "ResultCode": "0"}',
+        b'{"ResultCode": 0, "Extra": {"a": [1], "a": [2]}}',
+    ],
+)
+def test_a_body_that_says_two_things_by_one_name_is_unreadable(sent):
+    members = sent.replace(b"{", b'{"CheckoutRequestID": "ws_CO_1", ', 1)
+    with pytest.raises(CallbackUnreadableError, match="contradicts itself"):
+        parse_stk_callback(b'{"Body": {"stkCallback": %s}}' % members)
+
+
+@pytest.mark.parametrize("depth", [500, 5_000, 200_000])
+@pytest.mark.parametrize("opening", [b"[", b'{"Body":', b'{"Body":{"stkCallback":['])
+def test_deep_nesting_is_unreadable_and_no_crash(opening, depth):
+    with pytest.raises(CallbackUnreadableError):
+        parse_stk_callback(opening * depth)
+
+
+@pytest.mark.parametrize("depth", [10, 300, 900, 2_000, 100_000])
+def test_deep_nesting_inside_of_a_value_is_read_or_unreadable(depth):
+    nested = b"[" * depth + b"]" * depth
+    twice = b'{"Name":"Amount","Value":%s},{"Name":"Amount","Value":%s}' % (nested, nested)
+    sent = body().replace(b'"ResultDesc"', b'"Extra":%s,"ResultDesc"' % nested)
+    sent = sent.replace(b'"Item": [', b'"Item": [%s,' % twice)
+    assert nested in sent
+    try:
+        assert parse_stk_callback(sent).amount is None
+    except CallbackUnreadableError:
+        assert depth >= 900
+
+
+def test_why_it_is_unreadable_is_said_without_a_word_of_the_body():
+    for recorded in RECORDED:
+        if recorded.outcome == "unreadable":
+            with pytest.raises(CallbackUnreadableError) as unreadable:
+                parse_stk_callback(recorded.body)
+            why = str(unreadable.value)
+            assert why
+            assert not any(word in why for word in (CHECKOUT_REQUEST_ID, PHONE, RECEIPT))
+
+
+# ------------------------------------------------------------------------------------------------
+
+members = st.fixed_dictionaries(
+    {},
+    optional={
+        "MerchantRequestID": json_values(),
+        "CheckoutRequestID": st.just(CHECKOUT_REQUEST_ID) | json_values(),
+        "ResultCode": st.sampled_from([0, "0", 1032, "SFC_IC0003"]) | json_values(),
+        "ResultDesc": json_values(),
+        "CallbackMetadata": json_values()
+        | st.fixed_dictionaries(
+            {
+                "Item": st.lists(
+                    st.fixed_dictionaries(
+                        {},
+                        optional={
+                            "Name": st.sampled_from(NAMES) | json_values(),
+                            "Value": st.sampled_from([10, "10.00", RECEIPT]) | json_values(),
+                        },
+                    ),
+                    max_size=6,
+                )
+            }
+        ),
+    },
+)
+near_bodies = members.map(lambda it: as_bytes({"Body": {"stkCallback": it}}))
+TEXTS_OF_A_CALLBACK = (
+    "checkout_request_id",
+    "merchant_request_id",
+    "result_code",
+    "result_desc",
+    "receipt",
+    "transaction_date",
+    "phone",
+)
+
+
+@repeatable
+@given(st.binary(max_size=200) | json_values().map(as_bytes) | near_bodies)
+@example(b'{"Body":{"stkCallback":{"CheckoutRequestID":"a","ResultCode":1e99999999999999999999}}}')
+@example(b'{"Body":{"stkCallback":{"CheckoutRequestID":"a","ResultCode":%s}}}' % (b"1" * 5000))
+@example(b'{"Body":{"stkCallback":{"CheckoutRequestID":"a","ResultCode":%s}}}' % (b"1" * 4000))
+@example(b'{"Body":{"stkCallback":{"CheckoutRequestID":"a","ResultCode":NaN}}}')
+@example(b"\xff\xfe\x00")
+def test_whatever_comes_it_is_a_callback_or_unreadable(sent):
+    try:
+        read = parse_stk_callback(sent)
+    except CallbackUnreadableError:
+        return
+    for name in TEXTS_OF_A_CALLBACK:
+        text = getattr(read, name)
+        if text is not None:
+            # What Postgres takes: bounded, no NUL, no half of a character.
+            assert len(text) <= 300
+            assert "\x00" not in text
+            assert text.encode().decode() == text
+    assert read.amount is None or (isinstance(read.amount, Decimal) and read.amount.is_finite())
+    assert not any(isinstance(value, float) for value in read.metadata().values())
+    # The merchant's webhook carries it: it must be JSON in UTF-8.
+    assert json.dumps(read.metadata(), ensure_ascii=False).encode()
+
+
+@repeatable
+@given(near_bodies, st.integers(0, 400), st.binary(max_size=3))
+def test_damage_on_the_way_makes_it_unreadable_or_a_callback_and_nothing_else(sent, at, damage):
+    for damaged in (sent[:at], sent[:at] + damage + sent[at + 1 :]):
+        try:
+            assert isinstance(parse_stk_callback(damaged), StkCallback)
+        except CallbackUnreadableError:
+            pass
+
+
+extra_items = st.lists(
+    st.fixed_dictionaries(
+        {"Name": st.text(max_size=12).filter(lambda name: name not in NAMES)},
+        optional={"Value": json_values(), "Extra": json_values()},
+    )
+    | json_values().filter(lambda it: not isinstance(it, dict)),
+    max_size=5,
+).filter(lambda it: "NaN" not in json.dumps(it) and "Infinity" not in json.dumps(it))
+
+
+@repeatable
+@given(extra_items, st.randoms(use_true_random=False))
+def test_unknown_items_are_ignored_and_order_does_not_matter(extra, chance: random.Random):
+    items = [*ITEMS, *extra, *ITEMS[: chance.randrange(5)]]
+    chance.shuffle(items)
+    assert parse_stk_callback(body(items)) == make_callback()
+
+
+@repeatable
+@given(st.permutations(["Amount", "MpesaReceiptNumber", "TransactionDate", "PhoneNumber"]))
+def test_two_different_values_are_no_value_in_any_order(names):
+    contradicted = names[0]
+    values = {it["Name"]: it.get("Value") for it in ITEMS}
+    items = [item(name, values[name]) for name in names] + [item(contradicted, 7)]
+    metadata = parse_stk_callback(body(items)).metadata()
+    assert metadata == parse_stk_callback(body(items[::-1])).metadata()
+    assert [name for name, value in metadata.items() if value is None] == [contradicted]
+
+
+@repeatable
+@given(st.integers(0, 10**15 - 1))
+def test_an_amount_is_the_same_number_in_every_spelling(number):
+    spellings = [number, str(number), f"{number}.00"]
+    assert {with_item("Amount", spelling).amount for spelling in spellings} == {Decimal(number)}
