@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,7 +52,6 @@ def _own_postgres() -> Iterator[tuple[EmbeddedPostgres, str]]:
             apply_migrations(url, load_migrations(migrations_directory()), lambda _: None)
             yield server, url
         finally:
-            server.process.send(signal.SIGCONT)
             server.stop()
 
 
@@ -64,7 +62,6 @@ def own_postgres(_own_postgres: tuple[EmbeddedPostgres, str]) -> Iterator[Embedd
     if not server.process.is_running():
         server.start()
     yield server
-    server.process.send(signal.SIGCONT)
     if server.process.is_running():
         server.stop()
 

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 # The same examples in every run: a failure on a machine is a failure everywhere.
-repeatable = settings(derandomize=True, deadline=None, max_examples=200)
+repeatable = settings(derandomize=True, deadline=None, max_examples=100)
 
 _SCALARS = (
     st.none()

@@ -41,7 +41,10 @@ def client_address(
 
 
 def _parse(text: str) -> Address | None:
-    """An address, perhaps with a port; an IPv4 address in IPv6's clothes is an IPv4 address."""
+    """An address, perhaps with a port; an IPv4 address in IPv6's clothes is an IPv4 address.
+
+    The name of a network interface (`fe80::1%eth0`) is left out: Postgres's inet has none.
+    """
     text = text.strip()
     match = _WITH_PORT.match(text)
     if match is not None:
@@ -50,8 +53,9 @@ def _parse(text: str) -> Address | None:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped if mapped is not None else address
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    return address.ipv4_mapped or ipaddress.IPv6Address(int(address))
 
 
 def _contains(networks: tuple[Network, ...], address: Address) -> bool:

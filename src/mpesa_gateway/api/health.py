@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from falcon.asgi import Request, Response
@@ -14,6 +15,8 @@ from mpesa_gateway.store.migrations import applied_version
 from mpesa_gateway.store.pool import Pool
 
 DATABASE_TIMEOUT_S = 1.0
+# A Postgres that hangs holds the thread that asks it; the probe is answered all the same.
+ANSWER_TIMEOUT_S = 1.5
 
 
 class HealthResource:
@@ -25,7 +28,7 @@ class HealthResource:
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """200 or 503."""
-        version = await self._threads.run(lambda: database_version(self._pool))
+        version = await ask_version(self._pool, self._threads)
         up = version is not None
         resp.status = 200 if up else 503
         resp.media = {"status": "ok" if up else "unavailable", "database": "up" if up else "down"}
@@ -64,7 +67,7 @@ class ReadyResource:
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """200, or 503 with what is missing."""
-        version = await self._threads.run(lambda: database_version(self._pool))
+        version = await ask_version(self._pool, self._threads)
         checks = {
             "database": version is not None,
             "schema": version is not None and version >= self._schema_version,
@@ -74,6 +77,15 @@ class ReadyResource:
         ready = all(checks.values())
         resp.status = 200 if ready else 503
         resp.media = {"status": "ready" if ready else "not ready", "checks": checks}
+
+
+async def ask_version(pool: Pool, threads: Threads) -> int | None:
+    """The schema's version, None when Postgres does not answer in time."""
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            return await threads.run(lambda: database_version(pool))
+    except (TimeoutError, UnavailableError):
+        return None
 
 
 def database_version(pool: Pool) -> int | None:

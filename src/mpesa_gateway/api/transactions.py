@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from falcon.asgi import Request, Response
@@ -25,6 +26,12 @@ from mpesa_gateway.usecases import reading
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 PARAMETERS = ("status", "phone", "created_after", "created_before", "limit", "cursor")
+# Stricter than `fromisoformat`, which takes week dates and much else.
+_RFC_3339 = re.compile(
+    r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ](?P<minute>[0-9]{2}:[0-9]{2}):(?P<second>[0-9]{2})"
+    r"(?P<fraction>\.[0-9]+)?(?P<offset>[Zz]|[-+ ][0-9]{2}:[0-5][0-9])\Z",
+    re.ASCII,
+)
 Value = TypeVar("Value")
 
 
@@ -37,23 +44,38 @@ def parse_status(text: str) -> Status:
 
 
 def parse_time(text: str, name: str) -> datetime:
-    """An RFC 3339 date and time. Raises InvalidInputError."""
+    """An RFC 3339 date and time, in UTC. Raises InvalidInputError."""
     try:
-        # In a query string, the plus of an offset arrives as a space.
-        parsed = datetime.fromisoformat(text.replace(" ", "+") if "T" in text.upper() else text)
+        return _read_rfc_3339(text)
     except ValueError:
-        parsed = None
-    if parsed is None or parsed.tzinfo is None or not 1970 <= parsed.year <= 9000:
         message = "must be an RFC 3339 time with offset, such as 2026-01-31T12:00:00Z"
-        raise InvalidInputError.of(name, message)
-    return parsed
+        raise InvalidInputError.of(name, message) from None
+
+
+def _read_rfc_3339(text: str) -> datetime:
+    """Raises ValueError."""
+    match = _RFC_3339.match(text)
+    if match is None:
+        raise ValueError(text)
+    # In a query string, the plus of an offset arrives as a space.
+    offset = match["offset"].upper().replace(" ", "+")
+    leap = match["second"] == "60"
+    second = "59" if leap else match["second"]
+    fraction = (match["fraction"] or "")[: len(".123456")]
+    parsed = datetime.fromisoformat(f"{match['date']}T{match['minute']}:{second}{fraction}{offset}")
+    try:
+        return parsed.astimezone(UTC) + timedelta(seconds=int(leap))
+    except OverflowError:
+        # Beyond the calendar's first or last day, where no transaction is.
+        return parsed.replace(tzinfo=UTC)
 
 
 def parse_limit(text: str) -> int:
     """How many items a page has. Raises InvalidInputError."""
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_LIMIT:
+    match = re.fullmatch(r"0*([1-9][0-9]{0,2})", text, re.ASCII)
+    if match is None or int(match[1]) > MAX_LIMIT:
         raise InvalidInputError.of("limit", f"must be a whole number from 1 to {MAX_LIMIT}")
-    return int(text)
+    return int(match[1])
 
 
 def parse_filter(params: Mapping[str, Any], merchant: str) -> Filter:

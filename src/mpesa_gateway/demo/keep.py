@@ -7,6 +7,7 @@ import secrets
 import string
 import time
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -41,10 +42,7 @@ def print_addresses(console: Console, stack: Stack, merchant: Merchant, payments
         ("Postgres", stack.database_url),
         ("Redis", stack.redis_url),
         *((f"metrics of {name}", url) for name, url in stack.metrics_urls.items()),
-        *(
-            (f"log of {log.parent.name if log.name == 'log' else log.stem}", str(log))
-            for log in stack.logs
-        ),
+        *((f"log of {name}", str(log)) for name, log in stack.logs.items()),
     ]
     for name, value in rows:
         _print(console, f"  {name:<20}{value}")
@@ -61,11 +59,12 @@ def print_addresses(console: Console, stack: Stack, merchant: Merchant, payments
 
 def keep_running(console: Console, stack: Stack, receiver: Receiver) -> None:
     """Show webhooks until a signal comes. Raises StackError when a process has ended."""
-    shown = len(receiver.all())
+    shown = receiver.count
     while True:
         stack.check()
-        received = receiver.all()
-        for webhook in received[shown:]:
+        new = receiver.since(shown)
+        shown += len(new)
+        for webhook in new:
             console.print(
                 Text.assemble(
                     "  ",
@@ -75,7 +74,6 @@ def keep_running(console: Console, stack: Stack, receiver: Receiver) -> None:
                 ),
                 soft_wrap=True,
             )
-        shown = len(received)
         time.sleep(LOOK_EVERY_S)
 
 
@@ -126,7 +124,7 @@ def _print_callback(console: Console, stack: Stack, payments: Payments) -> None:
     _print(console, f"  -H 'X-Internal-Secret: {stack.keys.api_key}'")
 
 
-def _callback_body(view: Any) -> dict[str, Any]:
+def _callback_body(view: Mapping[str, Any]) -> dict[str, Any]:
     alphabet = string.ascii_uppercase + string.digits
     receipt = "".join(secrets.choice(alphabet) for _ in range(RECEIPT_LENGTH))
     items = {

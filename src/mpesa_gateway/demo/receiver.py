@@ -79,12 +79,13 @@ class _Server(ThreadingHTTPServer):
 
 
 class Receiver:
-    """An HTTP server in a thread, on a free port of 127.0.0.1."""
+    """An HTTP server in a thread, on a free port of 127.0.0.1. `count` is of all that came."""
 
     def __init__(self, secret: str, *, clock_s: Callable[[], float] = time.time) -> None:
         self._secret = secret
         self._clock_s = clock_s
         self._received: deque[Received] = deque(maxlen=MAX_KEPT)
+        self.count = 0
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(
@@ -111,9 +112,15 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}/webhooks"
 
     def all(self) -> list[Received]:
-        """Every webhook so far, in the order they came."""
+        """Every webhook so far, in the order they came; of very many the last ones."""
         with self._lock:
             return list(self._received)
+
+    def since(self, seen: int) -> list[Received]:
+        """Those that came after the first `seen`."""
+        with self._lock:
+            new = self.count - seen
+            return list(self._received)[-new:] if new else []
 
     def receive(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Check a webhook and keep it; whether it is to be believed."""
@@ -127,6 +134,7 @@ class Receiver:
         )
         with self._lock:
             self._received.append(received)
+            self.count += 1
         return received.verified
 
 

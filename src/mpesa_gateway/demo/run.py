@@ -29,6 +29,10 @@ LOOK_EVERY_S = 0.2
 CONNECTIONS = 2
 # An exit status above this says which signal ended the process.
 SIGNALLED = 128
+TITLE = """
+[bold]mpesa-gateway demo[/]: the whole system on this machine, Safaricom simulated.
+No real money, and nothing stays behind.
+"""
 # What a look raises when somebody does not answer just now.
 NO_ANSWER = (OSError, HTTPException, UnavailableError)
 
@@ -54,15 +58,11 @@ def run_demo(*, keep: bool) -> int:
 
 
 def _run(console: Console, *, keep: bool) -> int:
-    console.print(
-        "\n[bold]mpesa-gateway demo[/]: the whole system on this machine, Safaricom simulated.\n"
-        "No real money, and nothing stays behind.\n"
-    )
-    keys = Keys.random()
-    say = _say(console)
+    keys, say = Keys.random(), _say(console)
     with contextlib.ExitStack() as opened:
         stack = Stack(keys, say)
         opened.callback(_stop, console, stack)
+        console.print(TITLE)
         with console.status("starting"):
             stack.start()
         receiver = opened.enter_context(Receiver(keys.webhook_secret))

@@ -27,7 +27,19 @@ FRAME_LINES = 6
 
 # Red is kept for what went wrong: a payment that fails as it should is no reason for alarm.
 STATUS_STYLES = {"COMPLETED": "green", "FAILED": "yellow", "PENDING": "cyan"}
-RIGHT, WRONG, MOVING = Text("✓", "bold green"), Text("✗", "bold red"), Text("·", "dim")
+
+
+def _sign(sign: str, plain: str, style: str) -> Text:
+    """The sign, or a plainer one where stdout cannot write it."""
+    try:
+        sign.encode(sys.stdout.encoding or "ascii")
+    except UnicodeError:
+        return Text(plain, style)
+    return Text(sign, style)
+
+
+RIGHT, WRONG = _sign("✓", "+", "bold green"), _sign("✗", "x", "bold red")
+MOVING = _sign("·", ".", "dim")
 
 
 def open_console() -> Console:

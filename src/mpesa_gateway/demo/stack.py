@@ -142,10 +142,10 @@ class Stack:
         return {name: f"http://{HOST}:{port}/metrics" for name, port in ports.items()}
 
     @property
-    def logs(self) -> list[Path]:
-        """One file for each process, in the order of their start."""
-        stores = [self.directory / name / "log" for name in ("postgres", "redis")]
-        return [*stores, *(process.log for process in self._processes)]
+    def logs(self) -> dict[str, Path]:
+        """The file that each process writes to, in the order of their start."""
+        stores = {name: self.directory / name / "log" for name in ("postgres", "redis")}
+        return {**stores, **{process.log.stem: process.log for process in self._processes}}
 
     def start(self) -> None:
         """Start everything; what has started is the caller's to stop. Raises StackError."""

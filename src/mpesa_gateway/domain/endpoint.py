@@ -20,6 +20,8 @@ FIRST_UNPRIVILEGED_PORT = 1024
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z", re.ASCII)
 # RFC 3986 without brackets (those belong to an address), percent signs kept for the path.
 _PRINTABLE = re.compile(r"[!-~]+\Z", re.ASCII)
+# The standard library reads `[::1]shop.example` and `shop.example[::1]` as the address alone.
+_BRACKETED = re.compile(r"\[[^\[\]]*\](:[0-9]*)?\Z", re.ASCII)
 _LOCAL_SUFFIXES = (
     "localhost",
     "local",
@@ -149,9 +151,12 @@ def _parse(value: object, *, allow_private: bool) -> Endpoint:
         raise ValueError("must not carry a user name or password")
     if "#" in value:
         raise ValueError("must not have a fragment")
+    bracketed = "[" in parts.netloc
+    if bracketed and not _BRACKETED.match(parts.netloc):
+        raise ValueError("the host is not a valid name")
     host = (parts.hostname or "").removesuffix(".")
     port = parts.port if parts.port is not None else DEFAULT_PORTS[parts.scheme]
-    _check_host(host, bracketed="[" in parts.netloc, allow_private=allow_private)
+    _check_host(host, bracketed=bracketed, allow_private=allow_private)
     if port not in DEFAULT_PORTS.values() and port < FIRST_UNPRIVILEGED_PORT:
         raise ValueError("the port must be 443, 80 or above 1023")
     return Endpoint(value, parts.scheme, host, port)

@@ -41,7 +41,7 @@ class QueryOutcome:
 
 
 SLOW_DOWN_CODES = frozenset({"500.003.02", "500.003.03", *FAULT_RETRY_S})
-# The API gateway's envelope for tokens: its product's standard words, seen in no log of Safaricom's.
+# The API gateway's envelope for tokens: its product's standard words, seen in no log so far.
 TOKEN_FAULTS = frozenset(
     {
         "keymanagement.service.invalid_access_token",

@@ -6,7 +6,6 @@ Standard Webhooks: github.com/standard-webhooks/standard-webhooks, `v1` is HMAC-
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ def signing_key(secret: str) -> bytes:
         return secret.encode()
     try:
         key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise ValueError("a secret that begins with whsec_ must go on in base64") from error
     if not key:
         raise ValueError("a secret that begins with whsec_ must go on in base64")

@@ -13,7 +13,7 @@ SAFARICOM = parse_networks(["196.201.214.200", "196.201.213.0/24", "2c0f:fe38::/
 INSIDE = [ipaddress.ip_address(it) for it in ("196.201.214.200", "196.201.213.44", "2c0f:fe38::1")]
 OUTSIDE = [
     ipaddress.ip_address(it)
-    for it in ("196.201.214.201", "196.201.212.69", "0.0.0.0", "2c0f:fe39::1", "::")
+    for it in ("196.201.214.201", "196.201.212.69", "2c0f:fe39::1", "::", "::ffff:196.201.214.200")
 ]
 
 

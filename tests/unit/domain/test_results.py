@@ -82,7 +82,7 @@ def test_every_meaning_speaks_to_the_payer_in_both_languages(meaning):
 
 
 def test_equal_reasons_say_equal_things():
-    by_reason = {}
+    by_reason: dict[str, object] = {}
     for meaning in EVERY_MEANING:
         said = (meaning.cause, meaning.customer_may_retry, meaning.en, meaning.sw)
         assert by_reason.setdefault(meaning.reason, said) == said

@@ -1,6 +1,7 @@
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,11 @@ from harness.clock import NOON
 from harness.data import Callback, load_callbacks
 from harness.factories import CHECKOUT_REQUEST_ID, RECEIPT, make_callback, make_transaction
 from harness.properties import repeatable
-from mpesa_gateway.domain.callback import CallbackUnreadableError, parse_stk_callback
+from mpesa_gateway.domain.callback import (
+    CallbackUnreadableError,
+    StkCallback,
+    parse_stk_callback,
+)
 from mpesa_gateway.domain.settlement import (
     QUARANTINED,
     Settlement,
@@ -32,7 +37,7 @@ OTHER_ID = "ws_CO_021020261805069708374150"
 OTHER_RECEIPT = "UJ22T8IYOV"
 
 
-def not_paid(code="1032", **overrides):
+def not_paid(code: str = "1032", **overrides: Any) -> StkCallback:
     nothing = {"amount": None, "receipt": None, "transaction_date": None, "phone": None}
     return make_callback(
         **{"result_code": code, "result_desc": "what they say", **nothing, **overrides}
@@ -118,9 +123,7 @@ def _id(row):
 @pytest.mark.parametrize(
     ("transaction", "callback", "verdict"), [row[1:] for row in TABLE], ids=map(_id, TABLE)
 )
-def test_every_pair_of_a_transaction_and_a_callback_has_its_verdict(
-    transaction, callback, verdict
-):
+def test_every_pair_of_a_transaction_and_a_callback_has_its_verdict(transaction, callback, verdict):
     settlement = settle(transaction, callback)
     assert settlement.verdict is verdict
     ends = verdict in (Verdict.COMPLETE, Verdict.FAIL, Verdict.FILL_IN)
@@ -177,9 +180,7 @@ def test_a_failure_ends_the_payment_with_safaricoms_code_and_our_word():
 
 
 def test_paid_by_a_query_alone_has_neither_receipt_nor_metadata():
-    assert completed(None, settled_by="query") == Ending(
-        Status.COMPLETED, "query", result_code="0"
-    )
+    assert completed(None, settled_by="query") == Ending(Status.COMPLETED, "query", result_code="0")
 
 
 def test_a_receipt_that_comes_later_is_filled_in():
@@ -265,9 +266,7 @@ def test_complete_needs_a_debit_of_that_amount_with_a_receipt(transaction, callb
 
 @repeatable
 @given(transactions, callbacks)
-def test_only_a_pending_payment_ends_and_only_a_missing_receipt_is_filled_in(
-    transaction, callback
-):
+def test_only_a_pending_payment_ends_and_only_a_missing_receipt_is_filled_in(transaction, callback):
     verdict = settle(transaction, callback).verdict
     if verdict in (Verdict.COMPLETE, Verdict.FAIL, Verdict.CONFIRM):
         assert transaction.status is Status.PENDING
@@ -287,9 +286,7 @@ def test_money_that_was_taken_is_never_called_a_failure_or_a_duplicate_of_one(
     settlement = settle(transaction, callback)
     if callback.paid:
         assert settlement.verdict is not Verdict.FAIL
-        assert not (
-            settlement.verdict is Verdict.DUPLICATE and transaction.status is Status.FAILED
-        )
+        assert not (settlement.verdict is Verdict.DUPLICATE and transaction.status is Status.FAILED)
 
 
 @repeatable

