@@ -98,5 +98,14 @@ def _reply(fields: Mapping[str, Any], known: frozenset[str]) -> Reply:
     content_type = fields.get("content_type", JSON)
     if not isinstance(content_type, str) or not _CONTENT_TYPE.match(content_type):
         raise OverrideError("content_type must be a text of at most 200 characters")
-    body = fields.get("body", "")
-    return Reply(status, body if isinstance(body, str) else json.dumps(body), content_type)
+    return Reply(status, _answer_body(fields.get("body", "")), content_type)
+
+
+def _answer_body(body: object) -> str:
+    """Text as it is, else JSON. A surrogate from `\\udc80` to `\\udcff` is sent as that one byte."""
+    text = body if isinstance(body, str) else json.dumps(body)
+    try:
+        text.encode(errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        raise OverrideError("body has characters that no bytes stand for") from error
+    return text

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -135,19 +137,66 @@ def test_a_late_report_does_not_throw_a_newer_token_away(
     assert cache.get(merchant) == new
 
 
-def test_flushing_redis_costs_one_more_fetch(
+def test_flushing_redis_ends_no_token(
     simulator: RunningSimulator,
     merchant: Merchant,
     new_cache: Callable[..., TokenCache],
     redis_url: str,
 ) -> None:
-    cache = new_cache()
-    cache.get(merchant)
+    one, other = new_cache(), new_cache()
+    token = one.get(merchant)
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
-    cache.get(merchant)
 
+    assert one.get(merchant) == token
+    assert other.get(merchant) == token
+    assert fetched(simulator) == 1
+
+
+def test_a_refused_token_that_another_process_still_knows_is_not_used_again(
+    simulator: RunningSimulator,
+    merchant: Merchant,
+    new_cache: Callable[..., TokenCache],
+    redis_url: str,
+) -> None:
+    one, other = new_cache(), new_cache()
+    old = one.get(merchant)
+    assert other.get(merchant) == old
+    one.reject(merchant, old)
+    # Before the first has fetched a new one, the second shares what it knows.
+    assert other.get(merchant) == old
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    assert other.get(merchant) == old
+    new = one.get(merchant)
+
+    assert new != old
+    assert other.get(merchant) == new
     assert fetched(simulator) == 2
+
+
+def test_an_app_whose_token_hangs_holds_up_no_other_app(
+    merchant: Merchant, new_cache: Callable[..., TokenCache], receiver: Receiver
+) -> None:
+    released, asked = threading.Event(), threading.Event()
+
+    def hang(handler: BaseHTTPRequestHandler) -> None:
+        asked.set()
+        released.wait(timeout=10)
+        handler.close_connection = True
+
+    receiver.default = Answer(act=hang)
+    slow = make_merchant(base_url=receiver.url.removesuffix("/hook"))
+    for cache in (new_cache(), new_cache("redis://127.0.0.1:1/0")):
+        asked.clear()
+        with ThreadPoolExecutor() as threads:
+            hanging = threads.submit(cache.get, slow)
+            assert asked.wait(timeout=5)
+            assert cache.get(merchant)
+            assert not hanging.done()
+            released.set()
+            assert isinstance(hanging.exception(timeout=10), TokenUnavailableError)
+        released.clear()
 
 
 def test_without_redis_a_process_keeps_one_for_itself(

@@ -7,6 +7,7 @@ repeated is decided in `usecases/`.
 from __future__ import annotations
 
 import base64
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ PUSH_TIMEOUT_S = 15.0
 QUERY_TIMEOUT_S = 8.0
 ANSWER_LIMIT = 64 * 1024
 DEFAULT_TOKEN_LIFE_S = 3599
+LONGEST_TOKEN_LIFE_S = 86_400
+# It goes into a header.
+_TOKEN = re.compile(r"[!-~]{1,4096}")
 
 
 def eat_timestamp(now: datetime) -> str:
@@ -169,15 +173,20 @@ def _read_token(status: int, body: bytes) -> TokenAnswer:
     """`expires_in` comes as a number and as text. 400 and 401 refuse our credentials."""
     answer = parse_answer(body) or {}
     token = answer.get("access_token")
-    if status == 200 and isinstance(token, str) and token.isascii() and token.isprintable():
-        try:
-            life_s = float(answer.get("expires_in", DEFAULT_TOKEN_LIFE_S))
-        except (TypeError, ValueError):
-            life_s = DEFAULT_TOKEN_LIFE_S
-        return TokenAnswer(token, life_s)
+    if status == 200 and isinstance(token, str) and _TOKEN.fullmatch(token):
+        return TokenAnswer(token, _read_life_s(answer.get("expires_in")))
     code = answer.get("errorCode")
     message = f"OAuth answered {status}" + (f" {code}" if isinstance(code, str) else "")
     return TokenAnswer(refused=status in (400, 401), message=message)
+
+
+def _read_life_s(value: object) -> float:
+    """The documented life where Safaricom's own words make no sense."""
+    try:
+        life_s = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return DEFAULT_TOKEN_LIFE_S
+    return life_s if 0 < life_s <= LONGEST_TOKEN_LIFE_S else DEFAULT_TOKEN_LIFE_S
 
 
 def _observe(operation: str, outcome: str, started: float) -> None:

@@ -2,7 +2,8 @@
 
 Each new token ends the one before it (Safaricom's FAQ), so two processes that fetch their own make
 each other fail. One process fetches, under a lock in Redis; the others wait for what it stores.
-When Redis is away, each process falls back to a token of its own.
+When Redis is away, each process falls back to a token of its own; when Redis has forgotten, the
+process that still knows the token shares it again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import secrets
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -79,26 +81,30 @@ class TokenCache:
         self._daraja = daraja
         self._time_s = time_s
         self._delete_if = client.register_script(_DELETE_IF)
+        # What this process knew last, for when Redis is away or has forgotten.
         self._local: dict[str, _Stored] = {}
-        self._local_lock = threading.Lock()
+        # The last token that Safaricom refused to this process: nobody can make it good again.
+        self._rejected: dict[str, str] = {}
+        self._flights: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def get(self, merchant: Merchant) -> str:
         """The app's token. Raises TokenRefusedError, TokenUnavailableError."""
         key = KEY_PREFIX + app_id(merchant)
         try:
-            return self._get_shared(key, merchant)
+            stored = self._get_shared(key, merchant)
         except redis.RedisError as error:
             LOGGER.warning("token is kept in this process only", problem=type(error).__name__)
-            return self._get_local(key, merchant)
+            stored = self._get_local(key, merchant)
+        if stored.refused:
+            raise TokenRefusedError(stored.refused)
+        self._local[key] = stored
+        return stored.token
 
     def reject(self, merchant: Merchant, token: str) -> None:
         """Safaricom refused this token: forget it, unless a newer one is there already."""
         metrics.daraja_token_rejected_total.inc()
         key = KEY_PREFIX + app_id(merchant)
-        with self._local_lock:
-            local = self._local.get(key)
-            if local is not None and local.token == token:
-                del self._local[key]
+        self._rejected[key] = token
         try:
             raw = self._redis.get(key)
             stored = _Stored.loads(_text(raw)) if raw else None
@@ -107,40 +113,61 @@ class TokenCache:
         except redis.RedisError as error:
             LOGGER.warning("rejected token stays in Redis", problem=type(error).__name__)
 
-    def _get_shared(self, key: str, merchant: Merchant) -> str:
+    def _get_shared(self, key: str, merchant: Merchant) -> _Stored:
+        stored = self._read(key)
+        if stored is None:
+            # One thread of this process asks for all of them.
+            with self._flights[key]:
+                stored = self._read(key) or self._obtain(key, merchant)
+        return stored
+
+    def _obtain(self, key: str, merchant: Merchant) -> _Stored:
+        """Under the cluster's lock, or what another process stored meanwhile."""
         give_up = time.monotonic() + WAIT_S
         while True:
-            stored = self._read(key)
-            if stored is not None:
-                return _token(stored)
             owner = secrets.token_hex(8)
             if self._redis.set(f"{key}:lock", owner, nx=True, px=LOCK_MS):
                 try:
                     # The one before us may have stored a token between our look and our lock.
-                    stored = self._read(key) or self._fetch_and_store(key, merchant)
+                    return self._read(key) or self._remind(key) or self._renew(key, merchant)
                 finally:
                     self._delete_if(keys=[f"{key}:lock"], args=[owner])
-                return _token(stored)
             if time.monotonic() >= give_up:
                 raise TokenUnavailableError("another process did not get a token in time")
             time.sleep(POLL_S)
+            stored = self._read(key)
+            if stored is not None:
+                return stored
 
     def _read(self, key: str) -> _Stored | None:
         raw = self._redis.get(key)
         stored = _Stored.loads(_text(raw)) if raw else None
-        return stored if stored is not None and self._is_fresh(stored) else None
+        return stored if stored is not None and self._is_good(key, stored) else None
 
-    def _is_fresh(self, stored: _Stored) -> bool:
-        return bool(stored.refused) or stored.expires_at > self._time_s()
+    def _is_good(self, key: str, stored: _Stored) -> bool:
+        if stored.refused:
+            return True
+        return stored.expires_at > self._time_s() and stored.token != self._rejected.get(key)
 
-    def _fetch_and_store(self, key: str, merchant: Merchant) -> _Stored:
+    def _remind(self, key: str) -> _Stored | None:
+        """Redis has forgotten what this process still knows; a new token would end this one."""
+        stored = self._local.get(key)
+        if stored is None or not self._is_good(key, stored):
+            return None
+        self._share(key, stored, int((stored.expires_at - self._time_s()) * 1000))
+        return stored
+
+    def _renew(self, key: str, merchant: Merchant) -> _Stored:
         stored, life_ms = self._fetch(merchant)
+        self._share(key, stored, life_ms)
+        return stored
+
+    def _share(self, key: str, stored: _Stored, life_ms: int) -> None:
         try:
-            self._redis.set(key, stored.dumps(), px=life_ms)
+            self._redis.set(key, stored.dumps(), px=max(life_ms, 1))
         except redis.RedisError as error:
             # The token is good although nobody else can know it; do not fetch another.
             LOGGER.warning("token could not be shared", problem=type(error).__name__)
-        return stored
 
     def _fetch(self, merchant: Merchant) -> tuple[_Stored, int]:
         credentials = merchant.credentials
@@ -155,26 +182,20 @@ class TokenCache:
             return _Stored("", 0.0, answer.message or "refused"), REFUSED_MS
         raise TokenUnavailableError(answer.message)
 
-    def _get_local(self, key: str, merchant: Merchant) -> str:
-        with self._local_lock:
+    def _get_local(self, key: str, merchant: Merchant) -> _Stored:
+        with self._flights[key]:
             stored = self._local.get(key)
-            if stored is None or not self._is_fresh(stored):
+            if stored is None or not self._is_good(key, stored):
                 stored, _ = self._fetch(merchant)
                 if not stored.refused:
                     self._local[key] = stored
-            return _token(stored)
+            return stored
 
 
 def app_id(merchant: Merchant) -> str:
     """Names a Daraja app without showing its key."""
     app = f"{merchant.base_url} {merchant.credentials.consumer_key}"
     return hashlib.sha256(app.encode()).hexdigest()[:24]
-
-
-def _token(stored: _Stored) -> str:
-    if stored.refused:
-        raise TokenRefusedError(stored.refused)
-    return stored.token
 
 
 def _text(raw: object) -> str:
