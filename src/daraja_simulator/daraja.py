@@ -35,7 +35,9 @@ def routes(simulator: Simulator) -> list[web.RouteDef]:
 def as_response(reply: Reply) -> web.Response:
     """A reply as aiohttp sends it."""
     headers = {"Content-Type": reply.content_type}
-    return web.Response(status=reply.status, body=reply.body.encode(errors="surrogateescape"), headers=headers)
+    return web.Response(
+        status=reply.status, body=reply.body.encode(errors="surrogateescape"), headers=headers
+    )
 
 
 class DarajaEndpoints:

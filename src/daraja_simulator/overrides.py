@@ -102,7 +102,7 @@ def _reply(fields: Mapping[str, Any], known: frozenset[str]) -> Reply:
 
 
 def _answer_body(body: object) -> str:
-    """Text as it is, else JSON. A surrogate from `\\udc80` to `\\udcff` is sent as that one byte."""
+    """Text as it is, else JSON. Surrogates as of `surrogateescape` are sent as their bytes."""
     text = body if isinstance(body, str) else json.dumps(body)
     try:
         text.encode(errors="surrogateescape")

@@ -18,13 +18,13 @@ from daraja_simulator.server import RunningSimulator
 from harness.gateway import Gateway, open_gateway
 from harness.problems import assert_problem
 from harness.receiver import Answer, Receiver
+from harness.safaricom import FakeSafaricom
 from harness.settings import API_KEY
 from harness.waiting import wait_for
 from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
 from mpesa_gateway.demo.processes import free_port
 
 Phones = Callable[[str], str]
-PUSH_PATH = "/mpesa/stkpush/v1/processrequest"
 HTML = "<html><body>Service Unavailable</body></html>"
 SHARED = "500.001.1001"
 
@@ -276,26 +276,6 @@ def test_wrong_credentials_are_refused_and_nothing_is_sent(gateway: Gateway) -> 
     assert gateway.simulator.ledger()["pushes"] == []
 
 
-class FakeSafaricom(Receiver):
-    """Answers tokens in their order, and pushes by hand."""
-
-    def token(self, token: str = "a-token") -> None:  # noqa: S107 - made up
-        content = {"access_token": token, "expires_in": "3599"}
-        self.answers.append(Answer(body=json.dumps(content).encode()))
-
-    def push(self, status: int, body: object) -> None:
-        self.answers.append(Answer(status, body=json.dumps(body).encode()))
-
-    @property
-    def pushed(self) -> list[str]:
-        """The tokens of the pushes that came."""
-        return [
-            request.headers["authorization"].removeprefix("Bearer ")
-            for request in self.requests
-            if request.path == PUSH_PATH
-        ]
-
-
 @pytest.fixture(scope="module")
 def _by_hand(
     postgres: EmbeddedPostgres, redis_server: EmbeddedRedis
@@ -331,6 +311,7 @@ def safaricom(_by_hand: tuple[Gateway, FakeSafaricom]) -> FakeSafaricom:
 def by_hand(_by_hand: tuple[Gateway, FakeSafaricom], redis_url: str) -> Gateway:
     """A gateway whose Safaricom is `safaricom`. It holds no token."""
     assert redis_url
+    _by_hand[0].services.tokens._local.clear()
     return _by_hand[0]
 
 

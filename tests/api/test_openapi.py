@@ -13,12 +13,16 @@ from schemathesis.engine import Status, events, from_schema
 from daraja_simulator.server import RunningSimulator
 from daraja_simulator.settings import Settings
 from harness.gateway import Gateway, open_gateway
+from harness.merchants import write_merchant
 from harness.receiver import Receiver
-from harness.settings import API_KEY
 from mpesa_gateway.api.openapi import document
 from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
 
 SEED = 7
+ACCEPTED = ["2xx", 401, 403, 404, 409, 429, "5xx"]
+LONGEST_HOST = 253
+KEY = "key-of-duka"
+WEBHOOK = {"url": "https://shop.example/hooks", "secrets": ["duka-webhook-secret"]}
 METHODS = ("get", "post")
 OPERATIONS = [
     (method.upper(), path)
@@ -29,14 +33,26 @@ OPERATIONS = [
 
 
 @pytest.fixture(scope="module")
-def public(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis) -> Iterator[Gateway]:
+def public(
+    postgres: EmbeddedPostgres,
+    redis_server: EmbeddedRedis,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Gateway]:
     """A gateway as in production: public https endpoints only. Nobody is called back."""
+    tmp_path = tmp_path_factory.mktemp("merchants")
     url = postgres.create_database("openapi", "template_gateway")
+    # Of a merchant with an endpoint of its own, webhook_url may be left out.
+    write_merchant(tmp_path, key=KEY, webhook=WEBHOOK)
     with (
         RunningSimulator(Settings(callback_delay=0.0, callback_drop_rate=1.0)) as simulator,
         Receiver() as receiver,
         open_gateway(
-            url, redis_server.url(), simulator, receiver, webhook_allow_private="false"
+            url,
+            redis_server.url(),
+            simulator,
+            receiver,
+            webhook_allow_private="false",
+            merchants_dir=str(tmp_path),
         ) as gateway,
     ):
         yield gateway
@@ -47,7 +63,7 @@ def config(examples: int) -> SchemathesisConfig:
     """All default checks, good and bad data, the same every time."""
     settings: dict[str, Any] = {
         "seed": SEED,
-        "headers": {"X-Internal-Secret": API_KEY},
+        "headers": {"X-Internal-Secret": KEY},
         "workers": 1,
         "request-timeout": 20,
         "generation": {
@@ -58,8 +74,18 @@ def config(examples: int) -> SchemathesisConfig:
             "no-shrink": True,
         },
         "phases": {"stateful": {"enabled": False}},
+        # 422 is a key that was used before, which no schema can know.
+        "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, 422]}},
     }
     return SchemathesisConfig.from_dict(settings)
+
+
+def has_a_possible_host(_context: Any, case: Any) -> bool:
+    """A URL may be far longer than a host name, which the schema's formats do not know."""
+    body = case.body if isinstance(case.body, dict) else {}
+    url = body.get("webhook_url")
+    host = url.partition("://")[2].partition("/")[0] if isinstance(url, str) else ""
+    return len(host) <= LONGEST_HOST
 
 
 def failures_of(schema: Any) -> list[str]:
@@ -84,6 +110,7 @@ def failures_of(schema: Any) -> list[str]:
 def test_the_document_is_true(public: Gateway, method: str, path: str) -> None:
     schema = schemathesis.openapi.from_url(f"{public.url}/openapi.json", config=config(30))
 
+    schema.hook("filter_case")(has_a_possible_host)
     found = failures_of(schema.include(path=path, method=method))
 
     assert not found, "\n\n".join(dict.fromkeys(found))

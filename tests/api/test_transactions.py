@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -332,15 +331,10 @@ def test_a_limit_out_of_bounds_is_refused(shared: Gateway, text: str) -> None:
     assert_problem(raw_list(shared, f"limit={text}"), 400, "invalid-input", "limit")
 
 
-def cursor(text: bytes) -> str:
-    return base64.urlsafe_b64encode(text).decode().rstrip("=")
-
-
 BAD_CURSORS = [
-    *("", "x", "r1", "%00", "%C3%A9", "null", "=", "====", "cjE=x", "c jE", "A" * 5000),
-    *(cursor(b"1"), cursor(b"r"), cursor(b"r-1"), cursor(b"r1x"), cursor(b"r 1"), cursor(b"rr1")),
-    *(cursor(b"r1.0"), cursor(b"r" + b"9" * 19), cursor(b"r" + b"9" * 3000)),
-    *(cursor("r\u0661".encode()), cursor(b"r\x00"), cursor(b"\xffr1")),
+    *("", "x", "1", "%00", "%C3%A9", "null", "=", "cjE=", "A" * 5000),
+    *("r", "r-1", "r1x", "r 1", "rr1", "r1.0", "r1%0A", "R1", "rF", "r" + "9" * 16),
+    *("r" + "9" * 3000, "r%D9%A1", "r%00", "%FFr1"),
 ]
 
 
@@ -354,8 +348,8 @@ def test_a_cursor_that_is_not_ours_is_refused(shared: Gateway, text: str) -> Non
 def test_a_cursor_far_away_is_the_end_or_the_beginning(shared: Gateway, new_phone: Phones) -> None:
     shared.pay(new_phone("4042"))
 
-    assert listed(shared, cursor=cursor(b"r0")) == []
-    assert listed(shared, cursor=cursor(b"r" + b"9" * 18)) == listed(shared)
+    assert listed(shared, cursor="r0") == []
+    assert listed(shared, cursor="r" + "f" * 15) == listed(shared)
 
 
 @pytest.mark.parametrize(

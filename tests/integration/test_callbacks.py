@@ -392,38 +392,6 @@ def test_work_that_is_not_there_is_passed_over(gateway: Gateway) -> None:
     assert gateway.bell.take() == []
 
 
-def test_a_push_answer_after_a_wrong_amount_does_not_start_the_queries_again(
-    gateway: Gateway,
-) -> None:
-    """The callback is faster than the push's answer, and says another amount."""
-    gateway.next_push(outcome="callback_before_answer")
-    done = threading.Event()
-
-    def tamper_and_work() -> None:
-        while not done.wait(0.005):
-            gateway.execute(
-                "UPDATE callbacks SET body = replace(convert_from(body, 'UTF8'), '10.00', '11.00')"
-                "::bytea WHERE state = 'RECEIVED'"
-            )
-            gateway.work()
-
-    # The simulator awaits our answer to the callback before it answers the push.
-    gateway.simulator.change(push_delay=0.3)
-    worker = threading.Thread(target=tamper_and_work)
-    worker.start()
-    transaction_id = gateway.pay("254712349999")
-    done.set()
-    worker.join()
-    gateway.work()
-    view = gateway.transaction(transaction_id)
-    assert "another amount" in view["attention"]
-    gateway.clock.advance(hours=3)
-    gateway.sweep()
-
-    assert gateway.transaction(transaction_id)["status"] == "PENDING"
-    assert gateway.simulator.ledger()["queries"] == []
-
-
 def test_an_unproven_success_does_not_start_the_queries_of_a_doubted_payment(
     gateway: Gateway,
 ) -> None:

@@ -10,6 +10,7 @@ from mpesa_gateway import __version__
 from mpesa_gateway.api.schemas import SCHEMAS
 from mpesa_gateway.api.transactions import DEFAULT_LIMIT, MAX_LIMIT
 from mpesa_gateway.domain.phone import PHONE_PATTERN
+from mpesa_gateway.usecases import reading
 
 Json = dict[str, Any]
 
@@ -186,7 +187,7 @@ def _list_transactions() -> Json:
             "limit",
             {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
         ),
-        _query("cursor", {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}),
+        _query("cursor", {"type": "string", "pattern": f"^{reading.CURSOR_PATTERN}$"}),
     ]
     return operation
 
