@@ -62,6 +62,14 @@ def migrate(wait: bool, timeout: str) -> None:
     run_migrate(_configure(Needs.DATABASE), wait=wait, timeout=timeout)
 
 
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def operator(arguments: tuple[str, ...]) -> None:
+    """Run the Kubernetes operator (kopf); docs/merchants.md."""
+    # A program of its own: the gateway knows no Kubernetes, and imports nothing of it.
+    os.execv(sys.executable, [sys.executable, "-m", "mpesa_operator", *arguments])  # noqa: S606
+
+
 cli.add_command(check.check)
 cli.add_command(transactions.transactions)
 cli.add_command(callbacks.callbacks)

@@ -29,6 +29,7 @@ from pydantic import (
 
 from mpesa_gateway import metrics
 from mpesa_gateway.config import Config
+from mpesa_gateway.domain.bundle import bundle_sha256, file_digest
 from mpesa_gateway.domain.duration import parse_schedule
 from mpesa_gateway.domain.endpoint import parse_endpoint
 from mpesa_gateway.domain.merchant import (
@@ -172,11 +173,16 @@ def _schedule(texts: list[str] | None) -> tuple[timedelta, ...]:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All merchants at one moment. `sha256` tells whether two processes know the same ones."""
+    """All merchants at one moment.
+
+    `digests` says of each merchant which version of its file is loaded, `sha256` of the directory
+    which version was seen: the operator compares both with what it published.
+    """
 
     by_name: Mapping[str, Merchant] = field(default_factory=dict)
     by_key: Mapping[bytes, Merchant] = field(default_factory=dict, repr=False)
     errors: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
 
     def find(self, name: str) -> Merchant | None:
@@ -193,13 +199,19 @@ class Snapshot:
         return merchant if any(matches) else None
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    merchant: Merchant
+    digest: str
+
+
 class MerchantDirectory:
     """Holds the current snapshot, and reads the files again when they change."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._snapshot = Snapshot()
-        self._good: dict[str, Merchant] = {}
+        self._good: dict[str, _Loaded] = {}
         self._seen: object = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -261,20 +273,19 @@ class MerchantDirectory:
         return files
 
     def _publish(self, paths: Iterable[Path]) -> None:
-        good: dict[str, Merchant] = {}
+        good: dict[str, _Loaded] = {}
         errors: dict[str, str] = {}
-        raw = hashlib.sha256()
-        for path in paths:
-            content = path.read_bytes()
-            raw.update(path.name.encode() + b"\0" + hashlib.sha256(content).digest())
+        contents = {path.name: path.read_bytes() for path in paths}
+        for name, content in contents.items():
             try:
-                good[path.name] = self._parse(content)
+                good[name] = _Loaded(self._parse(content), file_digest(content))
             except ValueError as error:
-                errors[path.name] = _sentence(error)
-                if path.name in self._good:
-                    good[path.name] = self._good[path.name]
+                errors[name] = _sentence(error)
+                if name in self._good:
+                    good[name] = self._good[name]
         self._good = good
-        self._snapshot = _snapshot(self._config.default_merchant, good, errors, raw.hexdigest())
+        default, sha256 = self._config.default_merchant, bundle_sha256(contents)
+        self._snapshot = _snapshot(default, good, errors, sha256)
         self.loaded = True
         self._report()
 
@@ -293,13 +304,17 @@ class MerchantDirectory:
 
 
 def _snapshot(
-    default: Merchant | None, files: Mapping[str, Merchant], errors: dict[str, str], sha256: str
+    default: Merchant | None, files: Mapping[str, _Loaded], errors: dict[str, str], sha256: str
 ) -> Snapshot:
     """Names and keys must be unique: the first file keeps them, a later one is an error."""
     by_name: dict[str, Merchant] = {}
     by_key: dict[bytes, Merchant] = {}
     candidates = [(DEFAULT_MERCHANT, default)] if default is not None else []
-    for file, merchant in [*candidates, *files.items()]:
+    candidates += [(file, loaded.merchant) for file, loaded in files.items()]
+    digests: dict[str, str] = {}
+    for loaded in files.values():
+        digests.setdefault(loaded.merchant.name, loaded.digest)
+    for file, merchant in candidates:
         if merchant.name in by_name:
             errors[file] = f"another file describes {merchant.name} already"
             continue
@@ -312,7 +327,7 @@ def _snapshot(
             )
         by_name[merchant.name] = merchant
         by_key.update(dict.fromkeys(merchant.api_key_sha256, merchant))
-    return Snapshot(by_name, by_key, errors, sha256)
+    return Snapshot(by_name, by_key, errors, digests, sha256)
 
 
 def _sentence(error: ValueError) -> str:

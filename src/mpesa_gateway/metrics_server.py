@@ -1,7 +1,8 @@
-"""`/metrics` and `/livez` of a process, on a port of their own."""
+"""`/metrics`, `/livez` and `/merchants` of a process, on a port of their own."""
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -54,8 +55,10 @@ class _Handler(WSGIRequestHandler):
         """Scrapes are not worth a line."""
 
 
-def serve_metrics(sock: socket.socket, is_live: Callable[[], bool]) -> None:
-    """Serve in the background, for as long as the process lives."""
+def serve_metrics(
+    sock: socket.socket, is_live: Callable[[], bool], report: Callable[[], dict[str, Any]]
+) -> None:
+    """Serve in the background, for as long as the process lives. `report` is of its merchants."""
     metrics_app = make_wsgi_app()
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -63,13 +66,16 @@ def serve_metrics(sock: socket.socket, is_live: Callable[[], bool]) -> None:
         if path == "/metrics":
             answer: Iterable[bytes] = metrics_app(environ, start_response)
             return answer
+        if path == "/merchants":
+            start_response("200 OK", [("Content-Type", "application/json")])
+            return [json.dumps(report()).encode()]
         headers = [("Content-Type", "text/plain; charset=utf-8")]
         if path == "/livez":
             live = is_live()
             start_response("200 OK" if live else "503 Service Unavailable", headers)
             return [b"ok\n" if live else b"stuck\n"]
         start_response("404 Not Found", headers)
-        return [b"/metrics or /livez\n"]
+        return [b"/metrics, /livez or /merchants\n"]
 
     server = _Server(sock.getsockname()[:2], _Handler, bind_and_activate=False)
     server.socket.close()

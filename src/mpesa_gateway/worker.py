@@ -11,6 +11,7 @@ from mpesa_gateway.ages import AgeExporter
 from mpesa_gateway.config import Config
 from mpesa_gateway.log import get_logger
 from mpesa_gateway.metrics_server import bind_metrics_port, serve_metrics
+from mpesa_gateway.report import WebhookHealth, report
 from mpesa_gateway.services import Services, open_services
 from mpesa_gateway.sweeper import Sweeper
 from mpesa_gateway.tasks import Bell, Tasks, WorkQueue
@@ -31,10 +32,13 @@ def run_worker(config: Config) -> None:
         bell.start()
         tasks = Tasks(services, bell)
         tasks.register(work_queue)
-        sweeper = _sweeper(services, tasks)
+        health = WebhookHealth(services.pool)
+        sweeper = _sweeper(services, tasks, health)
         sweeper.start()
         if metrics_socket is not None:
-            serve_metrics(metrics_socket, sweeper.is_alive)
+            serve_metrics(
+                metrics_socket, sweeper.is_alive, lambda: report(services.merchants, health.of)
+            )
         try:
             _consume(config, work_queue)
         finally:
@@ -43,17 +47,22 @@ def run_worker(config: Config) -> None:
     LOGGER.info("worker stopped")
 
 
-def _sweeper(services: Services, tasks: Tasks) -> Sweeper:
+def _sweeper(services: Services, tasks: Tasks, health: WebhookHealth) -> Sweeper:
     config = services.config
     exporter = AgeExporter(services.pool, services.clock)
     REGISTRY.register(exporter)
+
+    def after_round() -> None:
+        exporter.refresh()
+        health.refresh()
+
     return Sweeper(
         services.pool,
         tasks.do,
         clock=services.clock,
         interval=config.sweep_interval,
         threads=max(2, config.worker_concurrency // 2),
-        after_round=exporter.refresh,
+        after_round=after_round,
     )
 
 

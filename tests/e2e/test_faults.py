@@ -456,7 +456,7 @@ def test_metrics_and_liveness_have_a_port_of_their_own(
     assert "mpesa_callback_lag_seconds_count 5.0" in worker
     wait_for(lambda: "mpesa_transaction_pending_oldest_age_seconds" in scrape("worker"))
     assert scrape("worker", "/livez") == "ok\n"
-    assert "/metrics or /livez" in scrape("worker", "/other")
+    assert "/metrics, /livez or /merchants" in scrape("worker", "/other")
 
 
 def test_no_log_line_shows_a_secret_a_phone_an_id_or_a_token(

@@ -27,6 +27,7 @@ from mpesa_gateway.api.app import create_app
 from mpesa_gateway.config import Config
 from mpesa_gateway.log import configure_logging, get_logger
 from mpesa_gateway.metrics_server import bind_metrics_port, serve_metrics
+from mpesa_gateway.report import report
 from mpesa_gateway.services import open_services
 from mpesa_gateway.tasks import Bell, WorkQueue
 
@@ -232,7 +233,7 @@ class ApiApplication(BaseApplication):  # type: ignore[misc]
         bell.start()
         opened.callback(bell.stop)
         if self._metrics_socket is not None:
-            serve_metrics(self._metrics_socket, lambda: True)
+            serve_metrics(self._metrics_socket, lambda: True, lambda: report(services.merchants))
         return create_app(services, ring=bell.ring, is_stopping=STOPPING, on_shutdown=opened.close)
 
 

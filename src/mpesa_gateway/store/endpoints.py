@@ -29,6 +29,14 @@ def find(conn: Connection, merchant: str, origin: str) -> FailingEndpoint | None
     return cursor.fetchone()
 
 
+def list_parked_merchants(conn: Connection) -> list[str]:
+    """Whose endpoints have failed so often that they are left alone, or just being tried."""
+    cursor = conn.execute(
+        "SELECT DISTINCT merchant FROM failing_endpoints WHERE parked_until IS NOT NULL"
+    )
+    return [row[0] for row in cursor]
+
+
 def take_probe(
     conn: Connection, merchant: str, origin: str, *, until: datetime, now: datetime
 ) -> bool:
