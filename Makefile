@@ -17,8 +17,8 @@ demo: $(VENV)/.demo ## The whole system on this machine: one payment of every ou
 	@$(BIN)/mpesa-gateway demo $(DEMO)
 
 .PHONY: test
-test: $(VENV)/.dev ## All tests, on a real Postgres and a real Redis (embedded)
-	@$(BIN)/python -m tests.run $(TESTS)
+test: $(VENV)/.dev ## All tests, on a real Postgres and a real Redis (TESTS="tests/api -k callback" runs a few)
+	@BIN=$(BIN) ./scripts/test $(TESTS)
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Format, lint, strict types, import contracts

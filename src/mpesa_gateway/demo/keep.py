@@ -58,7 +58,7 @@ def print_addresses(console: Console, stack: Stack, merchant: Merchant, payments
 
 
 def keep_running(console: Console, stack: Stack, receiver: Receiver) -> None:
-    """Show webhooks until a signal comes. Raises StackError when a process has ended."""
+    """Show webhooks until a signal comes, as EndedError. Raises StackError."""
     shown = receiver.count
     while True:
         stack.check()

@@ -7,19 +7,19 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
-from types import FrameType
 
 from rich.console import Console
 from rich.text import Text
 
 from mpesa_gateway.demo.books import read_books
 from mpesa_gateway.demo.client import Merchant
+from mpesa_gateway.demo.ending import EndedError, Ending
 from mpesa_gateway.demo.keep import keep_running, print_addresses
 from mpesa_gateway.demo.payments import Payments
 from mpesa_gateway.demo.receiver import Receiver
 from mpesa_gateway.demo.scenarios import DEADLINE_S, SCENARIOS
 from mpesa_gateway.demo.show import RIGHT, Screen, open_console, open_screen
-from mpesa_gateway.demo.stack import ENDING_SIGNALS, Keys, Stack, StackError
+from mpesa_gateway.demo.stack import Keys, Stack, StackError
 from mpesa_gateway.demo.summary import print_next, print_summary
 from mpesa_gateway.errors import UnavailableError
 from mpesa_gateway.log import configure_logging
@@ -37,30 +37,22 @@ No real money, and nothing stays behind.
 NO_ANSWER = (OSError, HTTPException, UnavailableError)
 
 
-class EndedError(BaseException):
-    """A signal asked the demo to end; not an Exception, so that nothing takes it for one."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
 def run_demo(*, keep: bool) -> int:
     """The exit status: 0 when every payment ended as it must. Raises StackError."""
     configure_logging("console", "error")
     console = open_console()
-    with _ending_signals():
+    with Ending() as ending:
         try:
-            return _run(console, keep=keep)
+            return _run(console, ending, keep=keep)
         except EndedError as ended:
             console.print(f"  Ended early, by {signal.Signals(ended.number).name}.")
             return SIGNALLED + ended.number
 
 
-def _run(console: Console, *, keep: bool) -> int:
+def _run(console: Console, ending: Ending, *, keep: bool) -> int:
     keys, say = Keys.random(), _say(console)
     with contextlib.ExitStack() as opened:
-        stack = Stack(keys, say)
+        stack = Stack(keys, say, ending)
         opened.callback(_stop, console, stack)
         console.print(TITLE)
         with console.status("starting"):
@@ -131,7 +123,7 @@ def _pay(console: Console, stack: Stack, payments: Payments, receiver: Receiver)
 
 
 def _watch(stack: Stack, payments: Payments, screen: Screen) -> None:
-    """Look until all are over, or their time is. Raises StackError when a process has ended."""
+    """Look until all are over, or their time is. Raises StackError, EndedError."""
     give_up = time.monotonic() + DEADLINE_S
     while time.monotonic() < give_up:
         stack.check()
@@ -141,23 +133,3 @@ def _watch(stack: Stack, payments: Payments, screen: Screen) -> None:
             if payments.are_over():
                 return
         time.sleep(LOOK_EVERY_S)
-
-
-@contextlib.contextmanager
-def _ending_signals() -> Iterator[None]:
-    """Let the first signal that ends the demo raise EndedError in the main thread.
-
-    Those after it are ignored: the end is under way, and all of it has time limits.
-    """
-
-    def end(number: int, _: FrameType | None) -> None:
-        for each in ENDING_SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        raise EndedError(number)
-
-    before = {number: signal.signal(number, end) for number in ENDING_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from mpesa_gateway.demo.client import call
 from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
+from mpesa_gateway.demo.ending import Ending
 from mpesa_gateway.demo.processes import Process, answers, clean_env
 from mpesa_gateway.demo.scenarios import (
     CALLBACK_DELAY_S,
@@ -38,8 +39,6 @@ STOP_TIMEOUT_S = 10.0
 LOG_LINES = 15
 # Signal 0 asks a process for nothing.
 WAIT_ONLY = 0
-# What ends the demo: Ctrl-C, a polite kill, a closed terminal.
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 # gunicorn's master, killed at once, would leave its worker behind: when the demo is killed, Linux
@@ -99,8 +98,9 @@ class Ports:
 class Stack:
     """Postgres, Redis, the simulator, the API and a worker. `say` is told what is up."""
 
-    def __init__(self, keys: Keys, say: Callable[[str, str], None]) -> None:
+    def __init__(self, keys: Keys, say: Callable[[str, str], None], ending: Ending) -> None:
         self.keys = keys
+        self._ending = ending
         self.ports = Ports.free()
         self._say = say
         self._temporary = tempfile.TemporaryDirectory(
@@ -148,19 +148,25 @@ class Stack:
         return {**stores, **{process.log.stem: process.log for process in self._processes}}
 
     def start(self) -> None:
-        """Start everything; what has started is the caller's to stop. Raises StackError."""
+        """Start everything; what has started is the caller's to stop.
+
+        Raises StackError, and EndedError after a signal.
+        """
         with _explained("Postgres"):
             self._postgres.start()
         self._say("Postgres", f"{HOST}:{self._postgres.port}")
+        self._ending.check()
         with _explained("Redis"):
             self._redis.start()
         self._say("Redis", f"{HOST}:{self._redis.port}")
+        self._ending.check()
         self._migrate()
         self._say("schema", "every migration applied")
         self._start_gateway()
 
     def check(self) -> None:
-        """Raise StackError when a process has ended by itself."""
+        """Raise StackError when a process has ended by itself, EndedError after a signal."""
+        self._ending.check()
         for process in self._processes:
             if not process.is_running():
                 raise StackError(
@@ -170,14 +176,13 @@ class Stack:
     def stop(self) -> None:
         """End everything: callers before those they call, the stores last. Safe to repeat."""
         started, self._processes = self._processes, []
-        with _undisturbed():
-            for process in started:
-                process.send(signal.SIGTERM)
-            for process in started:
-                process.stop(WAIT_ONLY, timeout_s=STOP_TIMEOUT_S)
-            self._redis.stop()
-            self._postgres.stop()
-            self._temporary.cleanup()
+        for process in started:
+            process.send(signal.SIGTERM)
+        for process in started:
+            process.stop(WAIT_ONLY, timeout_s=STOP_TIMEOUT_S)
+        self._redis.stop()
+        self._postgres.stop()
+        self._temporary.cleanup()
 
     def is_gone(self) -> bool:
         """Whether nothing listens any more."""
@@ -218,8 +223,12 @@ class Stack:
         return process
 
     def _await(self, process: Process, is_up: Callable[[], bool]) -> None:
+        def look() -> bool:
+            self._ending.check()
+            return is_up()
+
         with _explained(process.name):
-            process.wait_until(is_up)
+            process.wait_until(look)
 
     def _simulator_env(self) -> dict[str, str]:
         keys = self.keys
@@ -283,17 +292,6 @@ def _explained(name: str) -> Iterator[None]:
         if not found:
             what, log = f"{name} did not start", str(error)
         raise StackError(_sentence(what, log)) from error
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """A second Ctrl-C must not leave anything behind: what happens here has time limits."""
-    before = [signal.signal(number, signal.SIG_IGN) for number in ENDING_SIGNALS]
-    try:
-        yield
-    finally:
-        for number, handler in zip(ENDING_SIGNALS, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _sentence(what: str, log: str) -> str:
