@@ -10,7 +10,9 @@ INSTALL = $(PIP) install --require-hashes --requirement $(1) && $(PIP) install -
 
 .PHONY: help
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+include compose.mk
 
 .PHONY: demo
 demo: $(VENV)/.demo ## The whole system on this machine: one payment of every outcome, live (DEMO="--keep" leaves it running)
