@@ -1,4 +1,4 @@
-"""A gateway that many tests share, and a Postgres that a test may stop."""
+"""Gateways that many tests share, and a Postgres that a test may stop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 from daraja_simulator.server import RunningSimulator
 from daraja_simulator.settings import Settings
 from harness.gateway import Gateway, open_gateway
-from harness.receiver import Receiver
+from harness.initiate import write_merchants
+from harness.receiver import Answer, Receiver
+from harness.safaricom import FakeSafaricom
 from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
 from mpesa_gateway.store.migrations import (
     apply_migrations,
@@ -70,3 +72,68 @@ def own_postgres(_own_postgres: tuple[EmbeddedPostgres, str]) -> Iterator[Embedd
 def own_database_url(_own_postgres: tuple[EmbeddedPostgres, str]) -> str:
     """The migrated database of `own_postgres`. It keeps its rows from test to test."""
     return _own_postgres[1]
+
+
+@pytest.fixture(scope="module")
+def public(
+    postgres: EmbeddedPostgres,
+    redis_server: EmbeddedRedis,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Gateway]:
+    """A gateway that lets webhooks reach the public internet only, with merchants of each kind."""
+    merchants = tmp_path_factory.mktemp("merchants")
+    write_merchants(merchants)
+    url = postgres.create_database("input", "template_gateway")
+    with (
+        RunningSimulator(Settings(callback_delay=0.0)) as simulator,
+        Receiver() as receiver,
+        open_gateway(
+            url,
+            redis_server.url(),
+            simulator,
+            receiver,
+            webhook_allow_private="false",
+            merchants_dir=str(merchants),
+        ) as gateway,
+    ):
+        yield gateway
+    postgres.drop_database("input")
+
+
+@pytest.fixture(scope="module")
+def _by_hand(
+    postgres: EmbeddedPostgres, redis_server: EmbeddedRedis
+) -> Iterator[tuple[Gateway, FakeSafaricom]]:
+    url = postgres.create_database("by_hand", "template_gateway")
+    with (
+        FakeSafaricom() as safaricom,
+        RunningSimulator() as unused,
+        Receiver() as receiver,
+        open_gateway(
+            url,
+            redis_server.url(),
+            unused,
+            receiver,
+            safaricom_base_url=f"http://127.0.0.1:{safaricom.port}",
+        ) as running,
+    ):
+        yield running, safaricom
+    postgres.drop_database("by_hand")
+
+
+@pytest.fixture
+def safaricom(_by_hand: tuple[Gateway, FakeSafaricom]) -> FakeSafaricom:
+    """What `by_hand` talks to; it has seen and says nothing yet."""
+    running = _by_hand[1]
+    running.answers.clear()
+    running.requests.clear()
+    running.default = Answer(500)
+    return running
+
+
+@pytest.fixture
+def by_hand(_by_hand: tuple[Gateway, FakeSafaricom], redis_url: str) -> Gateway:
+    """A gateway whose Safaricom is `safaricom`. It holds no token."""
+    assert redis_url
+    _by_hand[0].services.tokens._local.clear()
+    return _by_hand[0]

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import struct
-import threading
-import uuid
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,21 +10,13 @@ import requests
 
 from daraja_simulator.server import RunningSimulator
 from harness.gateway import Gateway, open_gateway
+from harness.initiate import assert_failed, assert_pending
 from harness.problems import assert_problem
-from harness.receiver import Answer, Receiver
-from harness.safaricom import FakeSafaricom
-from harness.settings import API_KEY
-from harness.waiting import wait_for
-from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
-from mpesa_gateway.demo.processes import free_port
+from harness.receiver import Receiver
+from harness.safaricom import ACCEPTED, HTML, accepted, error
 
 Phones = Callable[[str], str]
-HTML = "<html><body>Service Unavailable</body></html>"
 SHARED = "500.001.1001"
-
-
-def error(code: str, message: str = "No.") -> dict[str, str]:
-    return {"requestId": "1-2-3", "errorCode": code, "errorMessage": message}
 
 
 def fault(code: str) -> dict[str, Any]:
@@ -47,36 +33,6 @@ def pushes(gateway: Gateway, phone: str) -> int:
     return len(gateway.simulator.ledger(phone=phone)["pushes"])
 
 
-def assert_pending(gateway: Gateway, response: requests.Response, push: str) -> dict[str, Any]:
-    """Accepted or unknown, for the caller the same; nobody is told of an end."""
-    assert response.status_code == 201, response.text
-    assert response.headers["Content-Type"] == "application/json"
-    body = response.json()
-    assert body == {"transaction_id": body["transaction_id"], "status": "PENDING"}
-    assert uuid.UUID(body["transaction_id"]).version == 7
-    view = gateway.transaction(body["transaction_id"])
-    assert (view["status"], view["push"]) == ("PENDING", push)
-    gateway.work()
-    assert gateway.get(f"/transactions/{view['transaction_id']}/deliveries").json()["items"] == []
-    return view
-
-
-def assert_failed(gateway: Gateway, document: dict[str, Any], reason: str) -> dict[str, Any]:
-    """The transaction is FAILED for that reason, and one webhook will say so."""
-    assert document["transaction_status"] == "FAILED"
-    assert document["reason"] == reason
-    view = gateway.transaction(document["transaction_id"])
-    assert (view["status"], view["settled_by"]) == ("FAILED", "push")
-    assert view["failure"]["reason"] == reason
-    assert view["checkout_request_id"] is None
-    gateway.work()
-    (webhook,) = gateway.receiver.of(document["transaction_id"])
-    told = webhook.verify(API_KEY)
-    assert told["type"] == "transaction.failed"
-    assert told["failure"]["reason"] == reason
-    return view
-
-
 def test_an_accepted_push_is_created_with_safaricoms_ids(gateway: Gateway) -> None:
     gateway.simulator.change(callback_delay=60.0)
 
@@ -86,14 +42,6 @@ def test_an_accepted_push_is_created_with_safaricoms_ids(gateway: Gateway) -> No
     assert push["accepted"]
     assert view["checkout_request_id"] == push["checkout_request_id"]
     assert view["next_step"]["action"] == "query"
-
-
-ACCEPTED = {"MerchantRequestID": "1", "CheckoutRequestID": "ws_CO_1", "ResponseCode": "0"}
-
-
-def accepted() -> dict[str, Any]:
-    """An accepting answer with an id of its own."""
-    return {**ACCEPTED, "CheckoutRequestID": f"ws_CO_{uuid.uuid4().hex}"}
 
 
 @pytest.mark.parametrize(
@@ -252,242 +200,6 @@ def test_what_may_have_been_charged_stays_pending_and_is_never_sent_again(
     assert (len(ledger["pushes"]), len(ledger["debits"])) == (1, charged)
 
 
-def test_a_rejected_token_is_renewed_and_the_push_sent_once_more(gateway: Gateway) -> None:
-    gateway.pay("254712344042")
-    requests.post(f"{gateway.simulator.url}/expire-tokens", timeout=5).raise_for_status()
-
-    gateway.pay("254722340000")
-
-    gateway.simulator.wait_until_idle()
-    ledger = gateway.simulator.ledger()
-    assert [push["accepted"] for push in ledger["pushes"]] == [True, False, True]
-    assert [debit["phone"] for debit in ledger["debits"]] == ["254722340000"]
-    assert len(ledger["tokens"]) == 2
-
-
-def test_wrong_credentials_are_refused_and_nothing_is_sent(gateway: Gateway) -> None:
-    # Safaricom answers 400 with an empty body.
-    gateway.simulator.change(credentials={"another-key": "another-secret"})
-
-    document = assert_problem(gateway.initiate(), 502, "refused-by-safaricom")
-
-    view = assert_failed(gateway, document, "credentials_refused")
-    assert view["push"] == "REFUSED"
-    assert gateway.simulator.ledger()["pushes"] == []
-
-
-@pytest.fixture(scope="module")
-def _by_hand(
-    postgres: EmbeddedPostgres, redis_server: EmbeddedRedis
-) -> Iterator[tuple[Gateway, FakeSafaricom]]:
-    url = postgres.create_database("by_hand", "template_gateway")
-    with (
-        FakeSafaricom() as safaricom,
-        RunningSimulator() as unused,
-        Receiver() as receiver,
-        open_gateway(
-            url,
-            redis_server.url(),
-            unused,
-            receiver,
-            safaricom_base_url=f"http://127.0.0.1:{safaricom.port}",
-        ) as running,
-    ):
-        yield running, safaricom
-    postgres.drop_database("by_hand")
-
-
-@pytest.fixture
-def safaricom(_by_hand: tuple[Gateway, FakeSafaricom]) -> FakeSafaricom:
-    """What `by_hand` talks to; it has seen and says nothing yet."""
-    running = _by_hand[1]
-    running.answers.clear()
-    running.requests.clear()
-    running.default = Answer(500)
-    return running
-
-
-@pytest.fixture
-def by_hand(_by_hand: tuple[Gateway, FakeSafaricom], redis_url: str) -> Gateway:
-    """A gateway whose Safaricom is `safaricom`. It holds no token."""
-    assert redis_url
-    _by_hand[0].services.tokens._local.clear()
-    return _by_hand[0]
-
-
-REJECTED = [
-    (404, error("404.001.03", "Invalid Access Token")),
-    (401, error("401.003.01", "Error Occurred - Invalid Access Token - abc")),
-    (400, error("400.003.01", "Invalid Access Token")),
-    (401, error("401.002.01", "Error Occurred - Invalid Access Token")),
-]
-
-
-@pytest.mark.parametrize("rejected", REJECTED, ids=lambda it: str(it[1]["errorCode"]))
-def test_every_form_of_a_rejected_token_is_tried_once_with_a_new_one(
-    by_hand: Gateway, safaricom: FakeSafaricom, new_phone: Phones, rejected: tuple[int, Any]
-) -> None:
-    safaricom.token("old")
-    safaricom.push(*rejected)
-    safaricom.token("new")
-    answer = accepted()
-    safaricom.push(200, answer)
-
-    view = assert_pending(by_hand, by_hand.initiate(new_phone("0000")), "ACCEPTED")
-
-    assert safaricom.pushed == ["old", "new"]
-    assert view["checkout_request_id"] == answer["CheckoutRequestID"]
-
-
-@pytest.mark.parametrize("rejected", REJECTED, ids=lambda it: str(it[1]["errorCode"]))
-def test_a_fresh_token_rejected_again_means_refused_credentials(
-    by_hand: Gateway, safaricom: FakeSafaricom, new_phone: Phones, rejected: tuple[int, Any]
-) -> None:
-    safaricom.token("old")
-    safaricom.push(*rejected)
-    safaricom.token("new")
-    safaricom.push(*rejected)
-
-    document = assert_problem(by_hand.initiate(new_phone("0000")), 502, "refused-by-safaricom")
-
-    assert safaricom.pushed == ["old", "new"]
-    assert_failed(by_hand, document, "credentials_refused")
-
-
-@pytest.mark.parametrize(
-    ("second", "push", "status"),
-    [((500, error("500.003.02")), "NOT_SENT", 503), ((503, HTML), "UNKNOWN", 201)],
-    ids=["busy", "html"],
-)
-def test_the_second_push_is_judged_like_the_first(
-    by_hand: Gateway,
-    safaricom: FakeSafaricom,
-    new_phone: Phones,
-    second: tuple[int, Any],
-    push: str,
-    status: int,
-) -> None:
-    safaricom.token("old")
-    safaricom.push(*REJECTED[0])
-    safaricom.token("new")
-    safaricom.push(*second)
-
-    response = by_hand.initiate(new_phone("0000"))
-
-    assert response.status_code == status
-    assert by_hand.transaction(response.json()["transaction_id"])["push"] == push
-    assert safaricom.pushed == ["old", "new"]
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "slug"),
-    [
-        (400, b"", "refused-by-safaricom"),
-        (401, b"", "refused-by-safaricom"),
-        (400, json.dumps(error("400.008.01")).encode(), "refused-by-safaricom"),
-        (503, HTML.encode(), "not-sent"),
-        (500, b"", "not-sent"),
-        (429, b"", "not-sent"),
-        (404, b"", "not-sent"),
-        (200, b"", "not-sent"),
-        (200, b"{}", "not-sent"),
-        (200, b'{"access_token": ""}', "not-sent"),
-        (200, b'{"access_token": "a\\r\\nX: b"}', "not-sent"),
-        (200, b'{"access_token": 7}', "not-sent"),
-        (302, b"", "not-sent"),
-    ],
-    ids=lambda it: repr(it)[:32],
-)
-def test_without_a_token_nothing_is_pushed(
-    by_hand: Gateway,
-    safaricom: FakeSafaricom,
-    new_phone: Phones,
-    status: int,
-    body: bytes,
-    slug: str,
-) -> None:
-    safaricom.default = Answer(status, {"Location": "http://127.0.0.1:1/"}, body)
-
-    response = by_hand.initiate(new_phone("0000"))
-
-    document = assert_problem(response, 503 if slug == "not-sent" else 502, slug)
-    assert_failed(by_hand, document, "not_sent" if slug == "not-sent" else "credentials_refused")
-    assert safaricom.pushed == []
-
-
-def cut(handler: BaseHTTPRequestHandler) -> None:
-    """Close without an answer."""
-    handler.close_connection = True
-
-
-def reset(handler: BaseHTTPRequestHandler) -> None:
-    """Close with a TCP reset, as a load balancer does that lost its backend."""
-    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    handler.close_connection = True
-
-
-def half(handler: BaseHTTPRequestHandler) -> None:
-    """Promise more than is sent."""
-    body = json.dumps(ACCEPTED).encode()
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4096\r\n\r\n" + body)
-    handler.close_connection = True
-
-
-def noise(handler: BaseHTTPRequestHandler) -> None:
-    """Not HTTP."""
-    handler.wfile.write(b"\x15\x03\x01\x00\x02\x02\x46")
-    handler.close_connection = True
-
-
-def flood(handler: BaseHTTPRequestHandler) -> None:
-    """More than anybody wants to read."""
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b" " * 1_000_000)
-    handler.close_connection = True
-
-
-@pytest.mark.parametrize("act", [cut, reset, half, noise, flood])
-def test_a_connection_that_breaks_after_the_request_left_is_unknown_and_pending(
-    by_hand: Gateway, safaricom: FakeSafaricom, new_phone: Phones, act: Any
-) -> None:
-    safaricom.token()
-    safaricom.answers.append(Answer(act=act))
-
-    assert_pending(by_hand, by_hand.initiate(new_phone("0000")), "UNKNOWN")
-
-    assert len(safaricom.pushed) == 1
-
-
-def test_a_push_that_is_not_answered_in_time_is_unknown_and_pending(
-    by_hand: Gateway, safaricom: FakeSafaricom, new_phone: Phones
-) -> None:
-    over = threading.Event()
-
-    def hang(_: BaseHTTPRequestHandler) -> None:
-        over.wait(30)
-
-    safaricom.token()
-    safaricom.answers.append(Answer(act=hang))
-
-    response = by_hand.initiate(new_phone("0000"))
-    over.set()
-
-    assert_pending(by_hand, response, "UNKNOWN")
-    assert len(safaricom.pushed) == 1
-    assert 14 < response.elapsed.total_seconds() < 20
-
-
-def test_an_unreachable_safaricom_means_not_sent(
-    database_url: str, redis_url: str, simulator: RunningSimulator, receiver: Receiver
-) -> None:
-    base_url = f"http://127.0.0.1:{free_port()}"
-    with open_gateway(
-        database_url, redis_url, simulator, receiver, safaricom_base_url=base_url
-    ) as gateway:
-        document = assert_problem(gateway.initiate(), 503, "not-sent")
-
-        assert_failed(gateway, document, "not_sent")
-
-
 def test_a_push_budget_that_is_used_up_means_not_sent(
     database_url: str, redis_url: str, simulator: RunningSimulator, receiver: Receiver
 ) -> None:
@@ -510,64 +222,3 @@ def test_what_safaricom_says_is_passed_on_in_bounds(shared: Gateway, new_phone: 
     document = assert_problem(shared.initiate(phone), 502, "refused-by-safaricom")
 
     assert len(document["safaricom"]["message"]) <= 300
-
-
-def test_without_postgres_nothing_is_sent_and_the_key_is_still_free(
-    own_postgres: EmbeddedPostgres,
-    own_database_url: str,
-    redis_url: str,
-    simulator: RunningSimulator,
-    receiver: Receiver,
-) -> None:
-    with open_gateway(own_database_url, redis_url, simulator, receiver) as gateway:
-        wait_for(lambda: gateway.get("/health").ok, what="the pool")
-        own_postgres.stop()
-        body = gateway.body("254712344042")
-        headers = {"X-Internal-Secret": API_KEY}
-
-        def post() -> requests.Response:
-            url = f"{gateway.url}/initiate"
-            return gateway.session.post(url, json=body, headers=headers, timeout=30)
-
-        document = assert_problem(post(), 503, "unavailable")
-
-        assert document["retry_after"] >= 1
-        assert "transaction_id" not in document
-        assert gateway.simulator.ledger() == {
-            "pushes": [],
-            "debits": [],
-            "callbacks": [],
-            "tokens": [],
-            "queries": [],
-        }
-        own_postgres.start()
-        wait_for(lambda: gateway.get("/health").ok, what="Postgres to be back")
-        again = post()
-        assert again.status_code == 201
-        assert "Idempotent-Replayed" not in again.headers
-        assert len(gateway.simulator.ledger()["pushes"]) == 1
-
-
-def test_an_accepted_push_is_saved_although_postgres_went_away_meanwhile(
-    own_postgres: EmbeddedPostgres,
-    own_database_url: str,
-    redis_url: str,
-    simulator: RunningSimulator,
-    receiver: Receiver,
-) -> None:
-    simulator.change(push_delay=0.5, callback_delay=60.0)
-    phone = "254733340000"
-    answers: list[requests.Response] = []
-    with open_gateway(own_database_url, redis_url, simulator, receiver) as gateway:
-        thread = threading.Thread(target=lambda: answers.append(gateway.initiate(phone)))
-        thread.start()
-        wait_for(lambda: simulator.ledger(phone=phone)["pushes"], what="the push")
-        own_postgres.stop()
-        own_postgres.start()
-        thread.join()
-
-        assert answers[0].status_code == 201, answers[0].text
-        view = gateway.transaction(answers[0].json()["transaction_id"])
-        (push,) = simulator.ledger(phone=phone)["pushes"]
-        assert view["push"] == "ACCEPTED"
-        assert view["checkout_request_id"] == push["checkout_request_id"]

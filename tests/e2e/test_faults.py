@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import json
 import os
 import random
 import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import redis
-from psycopg.rows import dict_row
 
 from daraja_simulator.server import RunningSimulator
 from harness.processes import Processes, processes
 from harness.receiver import Answer, Receiver
-from harness.settings import API_KEY
 from harness.waiting import wait_for
+from harness.witnesses import Witnesses, pay_many
 from mpesa_gateway.demo.embedded import EmbeddedPostgres
 from mpesa_gateway.demo.processes import free_port
 from mpesa_gateway.store.migrations import (
@@ -36,106 +32,6 @@ from mpesa_gateway.store.migrations import (
 )
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
-
-
-@pytest.fixture
-def gateway(
-    tmp_path: Path,
-    database_url: str,
-    redis_url: str,
-    simulator: RunningSimulator,
-    port: int,
-) -> Iterator[Processes]:
-    with processes(
-        tmp_path,
-        database_url=database_url,
-        redis_url=redis_url,
-        base_url=simulator.url,
-        callback_port=port,
-    ) as made:
-        yield made
-
-
-class Witnesses:
-    """What three parties saw that the gateway cannot touch, held against its database."""
-
-    def __init__(self, database_url: str, simulator: RunningSimulator, receiver: Receiver) -> None:
-        self.database_url = database_url
-        self.simulator = simulator
-        self.receiver = receiver
-
-    def rows(self, query: str) -> list[dict[str, Any]]:
-        with psycopg.connect(self.database_url, row_factory=dict_row) as conn:
-            return conn.execute(query.encode()).fetchall()
-
-    def all_told(self) -> bool:
-        """Whether everything has ended: no pending payment, no waiting webhook or callback."""
-        (row,) = self.rows(
-            "SELECT (SELECT count(*) FROM transactions WHERE status = 'PENDING')"
-            " + (SELECT count(*) FROM deliveries WHERE state = 'PENDING')"
-            " + (SELECT count(*) FROM callbacks WHERE state = 'RECEIVED') AS open"
-        )
-        return bool(row["open"] == 0)
-
-    def check(self, *, payments: int, repeats_allowed: bool) -> None:
-        """The promises: lost = 0, doubled = 0, one end, one delivery, told to the merchant."""
-        ledger = self.simulator.ledger()
-        debits = collections.Counter(it["checkout_request_id"] for it in ledger["debits"])
-        assert set(debits.values()) <= {1}, "charged twice"
-        ends = self.rows("SELECT * FROM transactions ORDER BY id")
-        assert len(ends) == payments
-        completed = {it["checkout_request_id"] for it in ends if it["status"] == "COMPLETED"}
-        assert completed == set(debits), "a debit without its payment, or the reverse"
-        finals = self.rows(
-            "SELECT transaction_id, count(*) FROM transaction_events"
-            " WHERE kind IN ('completed', 'failed') GROUP BY transaction_id"
-        )
-        assert [it["count"] for it in finals] == [1] * payments, "more or less than one end"
-        self._check_webhooks(payments, repeats_allowed=repeats_allowed)
-
-    def _check_webhooks(self, payments: int, *, repeats_allowed: bool) -> None:
-        told: dict[str, set[tuple[str, bytes]]] = collections.defaultdict(set)
-        for request in self.receiver.requests:
-            body = request.verify(API_KEY)
-            told[body["transaction_id"]].add((request.webhook_id, request.body))
-        assert len(told) == payments, "a merchant was not told"
-        assert all(len(forms) == 1 for forms in told.values()), "two forms of one webhook"
-        if not repeats_allowed:
-            assert len(self.receiver.requests) == payments
-        attempts = self.rows("SELECT count(*) FROM webhook_attempts")[0]["count"]
-        assert attempts >= len(self.receiver.requests), "a request without its attempt row"
-
-
-@pytest.fixture
-def witnesses(database_url: str, simulator: RunningSimulator, receiver: Receiver) -> Witnesses:
-    return Witnesses(database_url, simulator, receiver)
-
-
-def pay_many(
-    gateway: Processes, ports: list[int], receiver: Receiver, count: int, *, threads: int = 16
-) -> list[str]:
-    """Start payments, some of which will be cancelled, from several clients at once."""
-
-    def pay(number: int) -> str:
-        digits = "1032" if number % 5 == 0 else "0000"
-        response = gateway.initiate(
-            ports[number % len(ports)],
-            amount="10",
-            phone=f"2547{number:04d}{digits}",
-            webhook_url=receiver.url,
-            idempotency_key=str(uuid.uuid4()),
-        )
-        assert response.status_code == 201, response.text
-        transaction_id: str = response.json()["transaction_id"]
-        return transaction_id
-
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(pay, range(count)))
 
 
 def test_flushall_while_200_payments_are_in_flight_loses_and_doubles_nothing(
@@ -370,115 +266,3 @@ def pay_many_more(gateway: Processes, port: int, receiver: Receiver) -> None:
             idempotency_key=str(uuid.uuid4()),
         )
         assert response.status_code == 201, response.text
-
-
-@pytest.mark.parametrize("command", ["api", "worker"])
-def test_sigterm_ends_a_process_gracefully(gateway: Processes, command: str, port: int) -> None:
-    process = gateway.api(port) if command == "api" else gateway.worker()
-
-    assert process.stop() == 0
-    assert "Traceback" not in process.log.read_text()
-
-
-def test_a_worker_ends_the_webhook_it_is_at_before_it_stops(
-    gateway: Processes, receiver: Receiver, witnesses: Witnesses, port: int
-) -> None:
-    begun = threading.Event()
-
-    def late(handler: Any) -> None:
-        begun.set()
-        time.sleep(1.0)
-        handler.send_response(200)
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-
-    receiver.default = Answer(act=late)
-    gateway.api(port)
-    worker = gateway.worker()
-    pay_many(gateway, [port], receiver, 1)
-    assert begun.wait(15)
-    assert worker.stop() == 0
-
-    (row,) = witnesses.rows("SELECT outcome FROM webhook_attempts")
-    assert row["outcome"] == "delivered"
-
-
-def test_readyz_is_503_once_sigterm_came_and_requests_are_still_served(
-    gateway: Processes, receiver: Receiver, port: int
-) -> None:
-    api = gateway.api(port)
-    api.send(signal.SIGTERM)
-    wait_for(lambda: not gateway.is_ready(port), timeout_s=2)
-    response = gateway.initiate(
-        port,
-        amount="10",
-        phone="254712341032",
-        webhook_url=receiver.url,
-        idempotency_key=str(uuid.uuid4()),
-    )
-
-    assert response.status_code == 201
-    wait_for(lambda: not api.is_running())
-    assert api.exit_status == 0
-
-
-@pytest.mark.parametrize("command", ["api", "worker"])
-def test_a_metrics_port_in_use_is_an_error_that_names_the_variable(
-    gateway: Processes, command: str, port: int
-) -> None:
-    api = gateway.api(port, metrics_port=str(free_port()))
-    taken = str(port)
-    process = gateway.start(command, server_port=str(free_port()), metrics_port=taken)
-    wait_for(lambda: not process.is_running())
-
-    assert process.exit_status == 2
-    assert f"MPESA_METRICS_PORT {taken} cannot be used" in process.log.read_text()
-    assert api.is_running()
-
-
-def test_metrics_and_liveness_have_a_port_of_their_own(
-    gateway: Processes, port: int, receiver: Receiver, witnesses: Witnesses
-) -> None:
-    ports = {"api": free_port(), "worker": free_port()}
-    gateway.api(port, metrics_port=str(ports["api"]))
-    gateway.worker(metrics_port=str(ports["worker"]))
-    pay_many(gateway, [port], receiver, 5)
-    wait_for(witnesses.all_told)
-
-    def scrape(name: str, path: str = "/metrics") -> str:
-        return gateway.session.get(f"http://127.0.0.1:{ports[name]}{path}", timeout=5).text
-
-    assert 'mpesa_stk_push_total{outcome="accepted"} 5.0' in scrape("api")
-    assert 'mpesa_callbacks_total{outcome="received"} 5.0' in scrape("api")
-    worker = scrape("worker")
-    assert 'mpesa_webhook_attempts_total{attempt="first",outcome="delivered"} 5.0' in worker
-    assert 'mpesa_transactions_total{status="COMPLETED"} 4.0' in worker
-    assert "mpesa_callback_lag_seconds_count 5.0" in worker
-    wait_for(lambda: "mpesa_transaction_pending_oldest_age_seconds" in scrape("worker"))
-    assert scrape("worker", "/livez") == "ok\n"
-    assert "/metrics, /livez or /merchants" in scrape("worker", "/other")
-
-
-def test_no_log_line_shows_a_secret_a_phone_an_id_or_a_token(
-    gateway: Processes,
-    simulator: RunningSimulator,
-    receiver: Receiver,
-    witnesses: Witnesses,
-    port: int,
-) -> None:
-    gateway.api(port, log_level="debug")
-    gateway.worker(log_level="debug")
-    pay_many(gateway, [port], receiver, 10)
-    gateway.session.post(f"http://127.0.0.1:{port}/callback/{'0' * 64}", data=b"{", timeout=5)
-    wait_for(witnesses.all_told)
-    ledger = simulator.ledger()
-    secrets = {API_KEY, "test-consumer-secret", "test-passkey-0123456789", "test-consumer-key"}
-    phones = {it["phone"] for it in ledger["pushes"]}
-    ids = {it["checkout_request_id"] for it in ledger["pushes"]}
-    tokens = {it["callback_url"].rsplit("/", 1)[-1] for it in ledger["pushes"]}
-    logs = gateway.logs()
-
-    for secret in secrets | phones | ids | tokens:
-        assert secret not in logs
-    for line in filter(None, logs.splitlines()):
-        assert {"event", "level", "timestamp"} <= set(json.loads(line))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import uuid
+from typing import Any
 
 from harness.receiver import Answer, Receiver
 
 PUSH_PATH = "/mpesa/stkpush/v1/processrequest"
+HTML = "<html><body>Service Unavailable</body></html>"
+ACCEPTED = {"MerchantRequestID": "1", "CheckoutRequestID": "ws_CO_1", "ResponseCode": "0"}
 
 
 class FakeSafaricom(Receiver):
@@ -27,3 +31,13 @@ class FakeSafaricom(Receiver):
             for request in self.requests
             if request.path == PUSH_PATH
         ]
+
+
+def error(code: str, message: str = "No.") -> dict[str, str]:
+    """A refusal in the form of most of Daraja."""
+    return {"requestId": "1-2-3", "errorCode": code, "errorMessage": message}
+
+
+def accepted() -> dict[str, Any]:
+    """An accepting answer with an id of its own."""
+    return {**ACCEPTED, "CheckoutRequestID": f"ws_CO_{uuid.uuid4().hex}"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from harness.bodies import callback_body
 from harness.gateway import Gateway, open_gateway
 from harness.receiver import Answer, Receiver
 from harness.safaricom import PUSH_PATH, FakeSafaricom
+from harness.settling import SILENT, outcomes, settle, types_told
 from mpesa_gateway.demo.embedded import EmbeddedRedis
 
 CHECKOUT = "ws_CO_021020261805069708374149"
@@ -66,3 +68,51 @@ def test_a_push_answer_after_a_wrong_amount_does_not_start_the_queries_again(
 
     assert by_hand.transaction(transaction_id)["status"] == "PENDING"
     assert len(safaricom.requests) == asked, "nobody asks, and no query settles"
+
+
+def test_a_callback_that_comes_before_the_pushs_answer_settles_by_its_token(
+    gateway: Gateway,
+) -> None:
+    transaction_id = gateway.pay("254712343131")
+    gateway.work()
+
+    view = gateway.transaction(transaction_id)
+    assert view["status"] == "COMPLETED"
+    assert view["push"] == "ACCEPTED"
+    assert types_told(gateway) == ["transaction.completed"]
+
+
+def test_a_callback_applied_while_its_push_is_in_flight_teaches_the_id(gateway: Gateway) -> None:
+    """The worker is faster than the push's answer."""
+    phone = "254712343131"
+    done = threading.Event()
+
+    def work_until_done() -> None:
+        while not done.wait(0.005):
+            gateway.work()
+
+    worker = threading.Thread(target=work_until_done)
+    worker.start()
+    transaction_id = gateway.pay(phone)
+    done.set()
+    worker.join()
+    gateway.work()
+
+    view = gateway.transaction(transaction_id)
+    assert view["status"] == "COMPLETED"
+    assert view["checkout_request_id"] == gateway.checkout_request_id(phone)
+    assert types_told(gateway) == ["transaction.completed"]
+
+
+def test_a_plain_callback_before_the_pushs_answer_is_kept_and_settles_after_it(
+    gateway: Gateway,
+) -> None:
+    checkout = "ws_CO_11012024135500"
+    settle(gateway, callback_body(checkout), path="/callback")
+    assert outcomes(gateway) == [("QUARANTINED", "unmatched")]
+    gateway.next_push(CheckoutRequestID=checkout)
+    transaction_id = gateway.pay(SILENT)
+    gateway.work()
+
+    assert gateway.transaction(transaction_id)["status"] == "COMPLETED"
+    assert outcomes(gateway) == [("APPLIED", "completed")]

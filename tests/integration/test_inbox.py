@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import psycopg
 import pytest
-from harness.factories import make_merchant, make_request
 
+from harness.factories import make_merchant, make_request
 from harness.gateway import CollectingBell
 from harness.waiting import wait_for
 from mpesa_gateway.api import inbox as inbox_module

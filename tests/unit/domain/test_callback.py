@@ -1,57 +1,17 @@
-import contextlib
-import json
-import random
 from decimal import Decimal
-from typing import Any
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
+from harness.bodies import MERCHANT_REQUEST_ID, body_with, with_item
 from harness.data import Callback, load_callbacks
 from harness.factories import CHECKOUT_REQUEST_ID, PHONE, RECEIPT, make_callback
-from harness.properties import as_bytes, json_values, repeatable
 from mpesa_gateway.domain.callback import (
     CallbackUnreadableError,
     StkCallback,
     parse_stk_callback,
 )
 
-MERCHANT_REQUEST_ID = "2654-4b64-97ff-b827b542881d3130"
-DESCRIPTION = "The service request is processed successfully."
-ITEMS: list[dict[str, Any]] = [
-    {"Name": "Amount", "Value": 10},
-    {"Name": "MpesaReceiptNumber", "Value": RECEIPT},
-    {"Name": "Balance"},
-    {"Name": "TransactionDate", "Value": 20261002181102},
-    {"Name": "PhoneNumber", "Value": 254708374149},
-]
-NAMES = [item["Name"] for item in ITEMS]
 RECORDED = load_callbacks()
-
-
-def body(items: Any = ITEMS, **members: Any) -> bytes:
-    """A callback; a member that is `...` is left out."""
-    callback = {
-        "MerchantRequestID": MERCHANT_REQUEST_ID,
-        "CheckoutRequestID": CHECKOUT_REQUEST_ID,
-        "ResultCode": 0,
-        "ResultDesc": DESCRIPTION,
-        "CallbackMetadata": {"Item": items},
-        **members,
-    }
-    kept = {name: value for name, value in callback.items() if value is not ...}
-    return as_bytes({"Body": {"stkCallback": kept}})
-
-
-def item(name: str, value: Any) -> dict[str, Any]:
-    return {"Name": name, "Value": value}
-
-
-def with_item(name: str, *values: Any) -> StkCallback:
-    """The usual items, with these values for one of the names."""
-    rest = [it for it in ITEMS if it["Name"] != name]
-    return parse_stk_callback(body([*rest, *(item(name, value) for value in values)]))
 
 
 @pytest.mark.parametrize("callback", RECORDED, ids=lambda it: it.file)
@@ -92,7 +52,7 @@ def test_the_same_payment_in_another_shape_reads_the_same(file):
 
 def test_a_failure_is_read_with_its_words_and_nothing_else():
     read = parse_stk_callback(
-        body(ResultCode=1032, ResultDesc="Request cancelled by user", CallbackMetadata=...)
+        body_with(ResultCode=1032, ResultDesc="Request cancelled by user", CallbackMetadata=...)
     )
     assert read == StkCallback(
         CHECKOUT_REQUEST_ID, MERCHANT_REQUEST_ID, "1032", "Request cancelled by user"
@@ -122,7 +82,7 @@ def test_a_failure_is_read_with_its_words_and_nothing_else():
     ],
 )
 def test_a_code_is_text_and_success_is_nothing_but_zero(sent, code):
-    read = parse_stk_callback(body(ResultCode=sent))
+    read = parse_stk_callback(body_with(ResultCode=sent))
     assert read.result_code == code
     assert read.paid == (code == "0")
 
@@ -140,17 +100,17 @@ def test_a_code_is_text_and_success_is_nothing_but_zero(sent, code):
     ],
 )
 def test_prose_is_kept_bounded_and_fit_for_a_database(sent, description):
-    assert parse_stk_callback(body(ResultDesc=sent)).result_desc == description
+    assert parse_stk_callback(body_with(ResultDesc=sent)).result_desc == description
 
 
 @pytest.mark.parametrize("sent", [..., None, 5, "", [], "a\nb", "x" * 129])
 def test_a_merchant_request_id_that_cannot_be_used_is_left_out(sent):
-    assert parse_stk_callback(body(MerchantRequestID=sent)).merchant_request_id is None
+    assert parse_stk_callback(body_with(MerchantRequestID=sent)).merchant_request_id is None
 
 
 def test_ids_may_be_as_long_as_their_columns():
     longest = "w" * 128
-    read = parse_stk_callback(body(CheckoutRequestID=longest, MerchantRequestID=longest))
+    read = parse_stk_callback(body_with(CheckoutRequestID=longest, MerchantRequestID=longest))
     assert (read.checkout_request_id, read.merchant_request_id) == (longest, longest)
 
 
@@ -257,7 +217,7 @@ def test_the_merchant_gets_the_amount_as_a_number_and_never_as_a_float(amount, s
 
 
 def test_the_merchant_gets_safaricoms_four_names_even_where_nothing_was_said():
-    read = parse_stk_callback(body(CallbackMetadata=...))
+    read = parse_stk_callback(body_with(CallbackMetadata=...))
     assert read.metadata() == dict.fromkeys(
         ["Amount", "MpesaReceiptNumber", "TransactionDate", "PhoneNumber"]
     )
@@ -289,7 +249,7 @@ def test_deep_nesting_is_unreadable_and_no_crash(opening, depth):
 def test_deep_nesting_inside_of_a_value_is_read_or_unreadable(depth):
     nested = b"[" * depth + b"]" * depth
     twice = b'{"Name":"Amount","Value":%s},{"Name":"Amount","Value":%s}' % (nested, nested)
-    sent = body().replace(b'"ResultDesc"', b'"Extra":%s,"ResultDesc"' % nested)
+    sent = body_with().replace(b'"ResultDesc"', b'"Extra":%s,"ResultDesc"' % nested)
     sent = sent.replace(b'"Item": [', b'"Item": [%s,' % twice)
     assert nested in sent
     try:
@@ -306,111 +266,3 @@ def test_why_it_is_unreadable_is_said_without_a_word_of_the_body():
             why = str(unreadable.value)
             assert why
             assert not any(word in why for word in (CHECKOUT_REQUEST_ID, PHONE, RECEIPT))
-
-
-# ------------------------------------------------------------------------------------------------
-
-members = st.fixed_dictionaries(
-    {},
-    optional={
-        "MerchantRequestID": json_values(),
-        "CheckoutRequestID": st.just(CHECKOUT_REQUEST_ID) | json_values(),
-        "ResultCode": st.sampled_from([0, "0", 1032, "SFC_IC0003"]) | json_values(),
-        "ResultDesc": json_values(),
-        "CallbackMetadata": json_values()
-        | st.fixed_dictionaries(
-            {
-                "Item": st.lists(
-                    st.fixed_dictionaries(
-                        {},
-                        optional={
-                            "Name": st.sampled_from(NAMES) | json_values(),
-                            "Value": st.sampled_from([10, "10.00", RECEIPT]) | json_values(),
-                        },
-                    ),
-                    max_size=6,
-                )
-            }
-        ),
-    },
-)
-near_bodies = members.map(lambda it: as_bytes({"Body": {"stkCallback": it}}))
-TEXTS_OF_A_CALLBACK = (
-    "checkout_request_id",
-    "merchant_request_id",
-    "result_code",
-    "result_desc",
-    "receipt",
-    "transaction_date",
-    "phone",
-)
-
-
-@repeatable
-@given(st.binary(max_size=200) | json_values().map(as_bytes) | near_bodies)
-@example(b'{"Body":{"stkCallback":{"CheckoutRequestID":"a","ResultCode":1e99999999999999999999}}}')
-@example(b'{"Body":{"stkCallback":{"CheckoutRequestID":"a","ResultCode":%s}}}' % (b"1" * 5000))
-@example(b'{"Body":{"stkCallback":{"CheckoutRequestID":"a","ResultCode":%s}}}' % (b"1" * 4000))
-@example(b'{"Body":{"stkCallback":{"CheckoutRequestID":"a","ResultCode":NaN}}}')
-@example(b"\xff\xfe\x00")
-def test_whatever_comes_it_is_a_callback_or_unreadable(sent):
-    try:
-        read = parse_stk_callback(sent)
-    except CallbackUnreadableError:
-        return
-    for name in TEXTS_OF_A_CALLBACK:
-        text = getattr(read, name)
-        if text is not None:
-            # What Postgres takes: bounded, no NUL, no half of a character.
-            assert len(text) <= 300
-            assert "\x00" not in text
-            assert text.encode().decode() == text
-    assert type(read.amount) in (Decimal, type(None))
-    assert read.amount is None or read.amount.is_finite()
-    assert not any(isinstance(value, float) for value in read.metadata().values())
-    # The merchant's webhook carries it: it must be JSON in UTF-8.
-    assert json.dumps(read.metadata(), ensure_ascii=False).encode()
-
-
-@repeatable
-@given(near_bodies, st.integers(0, 400), st.binary(max_size=3))
-def test_damage_on_the_way_makes_it_unreadable_or_a_callback_and_nothing_else(sent, at, damage):
-    for damaged in (sent[:at], sent[:at] + damage + sent[at + 1 :]):
-        with contextlib.suppress(CallbackUnreadableError):
-            assert isinstance(parse_stk_callback(damaged), StkCallback)
-
-
-extra_items = st.lists(
-    st.fixed_dictionaries(
-        {"Name": st.text(max_size=12).filter(lambda name: name not in NAMES)},
-        optional={"Value": json_values(), "Extra": json_values()},
-    )
-    | json_values().filter(lambda it: not isinstance(it, dict)),
-    max_size=5,
-).filter(lambda it: "NaN" not in json.dumps(it) and "Infinity" not in json.dumps(it))
-
-
-@repeatable
-@given(extra_items, st.randoms(use_true_random=False))
-def test_unknown_items_are_ignored_and_order_does_not_matter(extra, chance: random.Random):
-    items = [*ITEMS, *extra, *ITEMS[: chance.randrange(5)]]
-    chance.shuffle(items)
-    assert parse_stk_callback(body(items)) == make_callback()
-
-
-@repeatable
-@given(st.permutations(["Amount", "MpesaReceiptNumber", "TransactionDate", "PhoneNumber"]))
-def test_two_different_values_are_no_value_in_any_order(names):
-    contradicted = names[0]
-    values = {it["Name"]: it.get("Value") for it in ITEMS}
-    items = [item(name, values[name]) for name in names] + [item(contradicted, 7)]
-    metadata = parse_stk_callback(body(items)).metadata()
-    assert metadata == parse_stk_callback(body(items[::-1])).metadata()
-    assert [name for name, value in metadata.items() if value is None] == [contradicted]
-
-
-@repeatable
-@given(st.integers(0, 10**15 - 1))
-def test_an_amount_is_the_same_number_in_every_spelling(number):
-    spellings = [number, str(number), f"{number}.00"]
-    assert {with_item("Amount", spelling).amount for spelling in spellings} == {Decimal(number)}
