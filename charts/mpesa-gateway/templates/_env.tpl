@@ -47,7 +47,8 @@
   value: {{ join "," .Values.api.trustedProxies | quote }}
 {{- range $name, $value := .Values.settings }}
 - name: {{ $name }}
-  value: {{ $value | toString | quote }}
+  # A number from YAML is a float, and would be written 1e+06.
+  value: {{ ternary ($value | int64 | toString) ($value | toString) (kindIs "float64" $value) | quote }}
 {{- end }}
 {{- include "mpesa-gateway.env.defaultMerchant" . }}
 {{- end -}}
@@ -64,12 +65,12 @@
       name: {{ $app }}
       key: {{ . }}
 {{- end }}
-{{- range list "CONSUMER_KEY" "CONSUMER_SECRET" "PASSKEY" "SHORT_CODE" }}
-- name: MPESA_SAFARICOM_{{ . }}
+{{- range list "MPESA_SAFARICOM_CONSUMER_KEY" "MPESA_SAFARICOM_CONSUMER_SECRET" "MPESA_SAFARICOM_PASSKEY" "MPESA_SAFARICOM_SHORT_CODE" }}
+- name: {{ . }}
   valueFrom:
     secretKeyRef:
       name: {{ $daraja }}
-      key: MPESA_SAFARICOM_{{ . }}
+      key: {{ . }}
 {{- end }}
 - name: MPESA_SAFARICOM_TILL_NUMBER
   valueFrom:
