@@ -1,5 +1,5 @@
 """The kopf operator that turns MerchantConfig resources into merchant files.
 
-A placeholder: `docs/architecture.md` describes what comes here. The package exists now so that the
-distribution, the import contracts and the source root are settled.
+`plan.py` decides, `reconcile.py` carries out, `cluster.py` talks to Kubernetes, `handlers.py` is
+where kopf calls us. Why: docs/decisions/0008-operator.md.
 """
