@@ -53,6 +53,8 @@ class Kube:
     def __init__(self, url: str, ca: Path, token: str) -> None:
         self.url, self.ca, self.token = url, ca, token
         self.session = requests.Session()
+        # Variables of the machine (REQUESTS_CA_BUNDLE) would beat the CA given here.
+        self.session.trust_env = False
         self.session.verify = str(ca)
         self.session.headers["Authorization"] = f"Bearer {token}"
 
@@ -159,7 +161,8 @@ class ApiServer:
             "--disable-admission-plugins=ServiceAccount",
             "--endpoint-reconciler-type=none",
         )
-        wait_for(self.is_ready, timeout_s=90, what="the API server to be ready")
+        process = self._processes["kube-apiserver"]
+        process.wait_until(self.is_ready, timeout_s=90)
 
     def _run(self, name: str, *arguments: str) -> None:
         path = shutil.which(name)
@@ -170,6 +173,9 @@ class ApiServer:
     def is_ready(self) -> bool:
         try:
             return self.admin.raw("/readyz") == "ok"
+        except requests.ConnectionError as error:
+            assert not isinstance(error, requests.exceptions.SSLError), error
+            return False
         except requests.RequestException:
             return False
 
