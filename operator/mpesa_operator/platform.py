@@ -22,7 +22,7 @@ GENERATED_SUFFIX = "-mpesa-gateway"
 CHECK_INTERVAL = timedelta(hours=6)
 CHECK_RETRY = timedelta(minutes=5)
 # How long a new merchant waits for the first check before it is ready without one.
-CHECK_PATIENCE = timedelta(seconds=3)
+CHECK_PATIENCE = timedelta(seconds=2)
 # How long a removed merchant waits for pods that do not confirm it.
 UNLOAD_PATIENCE = timedelta(seconds=15)
 

@@ -179,7 +179,7 @@ class Reconciler:
     async def _publish(self, merchant: Merchant, entry: bytes | None) -> Problem | None:
         file = file_name(merchant.namespace, merchant.name)
         refused = await self._publication.publish(file, entry)
-        if refused is None and entry is not None:
+        if refused is None:
             self.pods.wait_for(merchant.key, anew=True)
         return refused
 
@@ -205,7 +205,7 @@ class Reconciler:
 
     async def _tell(self, merchant: Merchant, plan: Plan, observed: Observed) -> None:
         status = render_status(merchant, plan, observed, self._now(), self._platform)
-        if waits_for_pods(status):
+        if waits_for_pods(status) or merchant.deleted_at is not None:
             self.pods.wait_for(merchant.key, anew=False)
         else:
             took_s = self.pods.stop_waiting(merchant.key)
@@ -237,8 +237,10 @@ class Reconciler:
         if plan.requeue_after == self._platform.resync:
             wait_s *= 1 - JITTER * random.random()  # noqa: S311 - spreads load, no secret
         self._queue.add(key, delay_s=wait_s)
-        if observed.check.pending is not None:
-            self._queue.add(key, delay_s=CHECK_PATIENCE.total_seconds(), fresh=False)
+        if observed.check.pending_since is not None:
+            patience = observed.check.pending_since + CHECK_PATIENCE - self._now()
+            if patience > timedelta(0):
+                self._queue.add(key, delay_s=patience.total_seconds(), fresh=False)
 
     # --- what happens around -------------------------------------------------------------------
 

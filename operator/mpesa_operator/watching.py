@@ -20,7 +20,6 @@ WAITING_S = 2.0
 IDLE_S = 10.0
 # After so long a merchant that still waits is no reason to hurry any more.
 HURRY_FOR_S = 30.0
-LIST_PODS_EVERY_S = 1.0
 BUMP_AGAIN_AFTER_S = 3.0
 ANSWER_TIMEOUT_S = 2.0
 LARGEST_ANSWER = 8 * 1024 * 1024
@@ -44,8 +43,6 @@ class PodWatch:
         self._on_snapshot = on_snapshot
         self._waiting: dict[str, float] = {}
         self._wake = asyncio.Event()
-        self._pods: list[PodAddress] = []
-        self._listed_at = float("-inf")
         self._bumped_at: dict[str, float] = {}
         self.snapshot = Snapshot()
 
@@ -93,13 +90,11 @@ class PodWatch:
 
     async def look(self) -> None:
         """Ask every ready pod once. Raises ClusterError."""
-        if self._now() - self._listed_at >= LIST_PODS_EVERY_S:
-            self._pods = await self._cluster.ready_pods(
-                self._settings.namespace, self._settings.instance, self._settings.metrics_port
-            )
-            self._listed_at = self._now()
-        reports = await asyncio.gather(*(self._ask(pod) for pod in self._pods))
-        self.snapshot = Snapshot(tuple(zip(self._pods, reports, strict=True)))
+        pods = await self._cluster.ready_pods(
+            self._settings.namespace, self._settings.instance, self._settings.metrics_port
+        )
+        reports = await asyncio.gather(*(self._ask(pod) for pod in pods))
+        self.snapshot = Snapshot(tuple(zip(pods, reports, strict=True)))
         self._on_snapshot()
         await self._bump_laggards()
 
