@@ -1,0 +1,122 @@
+"""The operator is killed, the API server restarts, two hundred merchants come at once."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from apiserver.conftest import Starter
+from harness.apiserver import GROUP_PATH, ApiServer
+from harness.merchantconfigs import FakePod, Operator, Shops, condition
+from harness.waiting import wait_for
+
+MANY = 200
+
+
+def test_a_killed_operator_goes_on_where_it_was(
+    operator: Operator, shops: Shops, pods: dict[str, FakePod]
+):
+    shops.add()
+    shops.add("second", shortCode="600200")
+    shops.add("third", shortCode="600300")
+    for name in ("duka", "second", "third"):
+        shops.wait("Ready", "True", name=name)
+    keys = {name: shops.generated(name) for name in ("duka", "second", "third")}
+    operator.kill()
+    # Meanwhile one is edited, one is deleted, one is new; the others stay published.
+    shops.change(limits={"minAmount": 7})
+    shops.delete("second")
+    shops.add("fourth", shortCode="600400")
+    files = set(pods["api"].files)
+    operator.start()
+    shops.wait("Ready", "True")
+    shops.wait("Ready", "True", name="fourth")
+    wait_for(lambda: shops.kube.find(shops.path("second")) is None, what="the drain")
+    wait_for(lambda: shops.file("second") is None, what="its file to go")
+    assert f"{shops.namespace}.third.json" in files & set(pods["api"].files)
+    assert shops.generated() == keys["duka"]
+    assert shops.generated("third") == keys["third"]
+    assert (shops.file() or {})["limits"] == {"minAmount": 7}
+
+
+def test_a_merchant_that_was_removed_by_force_is_unpublished(operator: Operator, shops: Shops):
+    shops.add()
+    shops.wait("Ready", "True")
+    operator.kill()
+    shops.kube.patch(shops.path(), {"metadata": {"finalizers": None}})
+    shops.delete()
+    assert shops.file() is not None
+    operator.start()
+    wait_for(lambda: shops.file() is None, what="the file of nobody to go")
+
+
+def test_a_namespace_that_is_not_watched_any_more_keeps_its_merchants(
+    operator: Operator, shops: Shops
+):
+    shops.add()
+    shops.wait("Ready", "True")
+    operator.stop()
+    operator.namespaces = (shops.kube.namespace(f"{shops.namespace}-other"),)
+    operator.start()
+    time.sleep(4)  # More than a resync: nothing can be waited for.
+    assert shops.file() is not None
+
+
+def test_an_api_server_that_restarts(server: ApiServer, operator: Operator, shops: Shops):
+    shops.add()
+    shops.wait("Ready", "True")
+    server.stop_server()
+    time.sleep(3)
+    assert operator.process is not None
+    assert operator.process.is_running()
+    server.start_server()
+    shops.add("second", shortCode="600200")
+    shops.wait("Ready", "True", name="second", timeout_s=30)
+    shops.change(suspended=True)
+    shops.wait("Ready", "False", "Suspended", timeout_s=30)
+    assert operator.process.is_running()
+
+
+def resident_mb(operator: Operator) -> float:
+    assert operator.process is not None
+    status = Path(f"/proc/{operator.process.pid}/status").read_text()
+    line = next(it for it in status.splitlines() if it.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+@pytest.mark.timeout(300)
+def test_two_hundred_merchants_at_once(start_operator: Starter, shops: Shops):
+    operator = start_operator(shops.namespace, MPESA_OPERATOR_RESYNC="10s")
+    begun = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: shops.add(f"m{n:03}", shortCode=str(600000 + n)), range(MANY)))
+    created_s = time.monotonic() - begun
+    base = f"{GROUP_PATH}/namespaces/{shops.namespace}/merchantconfigs"
+
+    def ready() -> int:
+        items = shops.kube.get(base)["items"]
+        return sum(condition(item, "Ready").get("status") == "True" for item in items)
+
+    wait_for(lambda: ready() == MANY, timeout_s=120, what="all to be ready")
+    took_s = time.monotonic() - begun
+    before = resident_mb(operator)
+    text = operator.metrics()
+    assert f'mpesa_operator_merchants{{condition="Ready",status="True"}} {MANY}.0' in text
+    assert f'mpesa_operator_bundle_entries{{shard="0"}} {MANY}.0' in text
+    # Memory is flat while the same objects are looked at again and again.
+    sweeps = 3
+    count = reconciles(operator)
+    wait_for(lambda: reconciles(operator) >= count + sweeps * MANY, timeout_s=90, what="resyncs")
+    after = resident_mb(operator)
+    print(f"created {created_s:.1f} s, ready {took_s:.1f} s, {before:.0f} MB, {after:.0f} MB")
+    assert after < before + 10
+    assert took_s < 60
+
+
+def reconciles(operator: Operator) -> float:
+    lines = operator.metrics().splitlines()
+    counts = [it for it in lines if it.startswith("mpesa_operator_reconcile_seconds_count")]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in counts)

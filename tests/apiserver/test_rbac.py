@@ -1,0 +1,102 @@
+"""The rendered roles are enough (every other test runs with them), and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from apiserver.conftest import Starter
+from harness.apiserver import GROUP_PATH, Kube, Refused, render
+from harness.merchantconfigs import BUNDLE, FULLNAME, GATEWAY, RELEASE, Operator, Shops
+from harness.waiting import wait_for
+
+SECRETS = "/api/v1/namespaces/{}/secrets"
+
+
+@pytest.fixture
+def as_operator(operator: Operator, shops: Shops) -> Kube:
+    """Calls with the operator's own token."""
+    server = operator.server
+    return Kube(server.url, server.ca, operator.install_rbac())
+
+
+def forbidden(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except Refused as error:
+        return error.status == 403
+    return False
+
+
+def test_secrets_are_never_listed(as_operator: Kube, shops: Shops):
+    for namespace in (shops.namespace, GATEWAY):
+        assert forbidden(lambda path=SECRETS.format(namespace): as_operator.get(path))
+        watch = SECRETS.format(namespace) + "?watch=true&timeoutSeconds=1"
+        assert forbidden(lambda path=watch: as_operator.get(path))
+    assert forbidden(lambda: as_operator.get("/api/v1/secrets"))
+
+
+def test_what_it_may_read_and_write(as_operator: Kube, shops: Shops):
+    path = shops.secret_path("daraja")
+    assert as_operator.get(path)
+    assert forbidden(lambda: as_operator.delete(path))
+    assert as_operator.get(f"{GROUP_PATH}/namespaces/{shops.namespace}/merchantconfigs")
+    assert forbidden(lambda: as_operator.get(f"{GROUP_PATH}/merchantconfigs"))
+    assert forbidden(lambda: as_operator.get(f"{GROUP_PATH}/namespaces/{GATEWAY}/merchantconfigs"))
+    assert forbidden(lambda: as_operator.delete(shops.path()))
+
+
+def test_in_the_gateways_namespace_only_its_own_objects(as_operator: Kube, shops: Shops):
+    assert forbidden(lambda: as_operator.get(f"{SECRETS.format(GATEWAY)}/{FULLNAME}-app"))
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "other"}}
+    assert forbidden(lambda: as_operator.create(SECRETS.format(GATEWAY), body))
+    path = f"{SECRETS.format(GATEWAY)}/other"
+    assert forbidden(lambda: as_operator.apply(path, body))
+    assert forbidden(lambda: as_operator.delete(f"{SECRETS.format(GATEWAY)}/{BUNDLE}"))
+    for kind in ("configmaps", "pods/log", "serviceaccounts", "events"):
+        assert forbidden(lambda kind=kind: as_operator.get(f"/api/v1/namespaces/{GATEWAY}/{kind}"))
+
+
+def test_a_watched_namespace_has_a_role_and_no_other_one(as_operator: Kube, shops: Shops):
+    other = shops.kube.namespace(f"{shops.namespace}-unwatched")
+    path = f"{GROUP_PATH}/namespaces/{other}/merchantconfigs"
+    assert forbidden(lambda: as_operator.get(path))
+
+
+def rules(secret_watch: bool, *namespaces: str) -> list[dict[str, object]]:
+    operator = {"watchNamespaces": list(namespaces), "secretWatch": {"enabled": secret_watch}}
+    return render(RELEASE, GATEWAY, "templates/operator/rbac.yaml", {"operator": operator})
+
+
+@pytest.mark.parametrize("secret_watch", [False, True])
+@pytest.mark.parametrize("namespaces", [(), ("a", "b")])
+def test_no_wildcards_and_secrets_listed_only_when_asked_for(
+    server: object, namespaces: tuple[str, ...], secret_watch: bool
+):
+    bodies = rules(secret_watch, *namespaces)
+    found = [rule for body in bodies for rule in body.get("rules", [])]  # type: ignore[attr-defined]
+    assert found
+    for rule in found:
+        assert "*" not in rule["apiGroups"] + rule["resources"] + rule["verbs"]
+    listing = [it for it in found if "secrets" in it["resources"] and "list" in it["verbs"]]
+    assert len(listing) == (len(namespaces) or 1) * secret_watch
+    kinds = [str(body["kind"]) for body in bodies]
+    assert kinds.count("ClusterRole") == (0 if namespaces else 1)
+    assert kinds.count("Role") == 1 + len(namespaces)
+
+
+def test_all_namespaces_with_a_cluster_role(start_operator: Starter, shops: Shops):
+    start_operator()
+    shops.add()
+    shops.wait("Ready", "True")
+    later = Shops(shops.kube, shops.kube.namespace(f"{shops.namespace}-later"))
+    later.add_secret()
+    later.add("kiosk", shortCode="600200")
+    later.wait("Ready", "True", name="kiosk")
+    for body in rules(False):
+        if body["kind"] == "ClusterRoleBinding":
+            name = body["metadata"]["name"]  # type: ignore[index]
+            path = f"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{name}"
+            shops.kube.delete(path)
+            wait_for(lambda: shops.kube.find(path) is None)
