@@ -25,7 +25,7 @@ def live(**safaricom: Any) -> dict[str, Any]:
     return {**LIVE, "safaricom": {**LIVE["safaricom"], **safaricom}}
 
 
-REFUSALS = {
+REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "bundled and external Postgres": (
         EXTERNAL_DATABASE,
         "externalDatabase.existingSecret is set while the bundled Postgres is enabled:",

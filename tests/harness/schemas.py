@@ -18,7 +18,9 @@ def write_schemas(openapi: str, directory: Path) -> None:
     definitions[_QUANTITY] = {"oneOf": [{"type": "number"}, {"type": "string"}]}
     for name, definition in definitions.items():
         for kind in definition.get(_GVK, []):
-            file = f"{kind['group']}_{kind['version']}_{kind['kind'].lower()}.json"
+            # kubeconform takes what stands before the slash: the core group has none.
+            group = kind["group"] or kind["version"]
+            file = f"{group}_{kind['version']}_{kind['kind'].lower()}.json"
             used = _reachable(name, definitions)
             schema = {"$ref": f"#/definitions/{name}", "definitions": used}
             (directory / file).write_text(json.dumps(schema), encoding="utf-8")
@@ -26,16 +28,18 @@ def write_schemas(openapi: str, directory: Path) -> None:
 
 def _strict(schema: Any) -> Any:
     """Refuse what is not described; and what OpenAPI 2 cannot say, in JSON schema."""
-    if isinstance(schema, list):
-        return [_strict(it) for it in schema]
     if not isinstance(schema, dict):
         return schema
     if schema.get("format") == "int-or-string" or schema.get("x-kubernetes-int-or-string"):
         return _INT_OR_STRING
-    strict = {key: _strict(it) for key, it in schema.items()}
-    described = isinstance(schema.get("properties"), dict)
-    if described and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        strict.setdefault("additionalProperties", False)
+    strict = dict(schema)
+    for key in ("items", "additionalProperties"):
+        if key in schema:
+            strict[key] = _strict(schema[key])
+    if "properties" in schema:
+        strict["properties"] = {name: _strict(it) for name, it in schema["properties"].items()}
+        if not schema.get("x-kubernetes-preserve-unknown-fields"):
+            strict.setdefault("additionalProperties", False)
     return strict
 
 
