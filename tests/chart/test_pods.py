@@ -106,6 +106,14 @@ def test_labels_of_pods_are_fixed(values: Path) -> None:
             }
 
 
+@every_set
+def test_a_new_version_of_the_chart_alone_restarts_nothing(values: Path) -> None:
+    for name, pod in pod_templates(render(values)).items():
+        if name != "test":
+            labels = pod["metadata"]["labels"]
+            assert not {"helm.sh/chart", "app.kubernetes.io/version"} & set(labels), name
+
+
 def test_the_api_service_listens_on_80() -> None:
     service = only(render(TRIAL), "Service", "api")
     assert service["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": "http"}]

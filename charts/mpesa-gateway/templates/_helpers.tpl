@@ -36,6 +36,14 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
+{{/* The same for pods, without versions: a new chart alone must not restart Postgres. */}}
+{{- define "mpesa-gateway.podLabels" -}}
+{{ include "mpesa-gateway.selectorLabels" . }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
 {{- define "mpesa-gateway.image" -}}
 {{- $image := .Values.image -}}
 {{- if $image.digest -}}

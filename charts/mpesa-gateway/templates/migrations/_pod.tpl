@@ -3,7 +3,7 @@
 {{- $values := .Values.migrations -}}
 metadata:
   labels:
-    {{- include "mpesa-gateway.selectorLabels" (dict "root" $ "component" "migrate") | nindent 4 }}
+    {{- include "mpesa-gateway.podLabels" (dict "root" $ "component" "migrate") | nindent 4 }}
     {{- with $values.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
