@@ -178,3 +178,19 @@ def test_the_operators_environment_is_the_agreed_one() -> None:
     api = api_environment(values)
     for name in set(found) & set(api):
         assert found[name] == api[name], "both planes must agree"
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_a_ca_for_postgres_reaches_whoever_connects(name: str) -> None:
+    mount = {"name": "ca", "mountPath": "/etc/ca"}
+    values = {
+        "migrations": {
+            "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+            "extraVolumeMounts": [mount],
+        },
+        name: {"extraVolumeMounts": [mount]},
+    }
+    pods = pod_templates(render(values))
+    for pod in (pods[name], pods["migrate"]):
+        assert [it["name"] for it in pod["spec"]["volumes"]].count("ca") == 1
+        assert all(mount in container["volumeMounts"] for container in containers(pod))
