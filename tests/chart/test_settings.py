@@ -21,22 +21,11 @@ from harness.helm import (
 )
 from mpesa_gateway.config import Config
 from mpesa_gateway.settings import PREFIX, SETTINGS
+from mpesa_operator.settings import VARIABLES, read_settings
 
 SETTING_NAMES = {PREFIX + setting.name for setting in SETTINGS}
 ELSEWHERE = ("MPESA_OPERATOR_", "MPESA_SIMULATOR_")
 TRIAL = {"simulator": {"enabled": True}}
-OPERATOR_NAMES = {
-    "MPESA_OPERATOR_NAMESPACE",
-    "MPESA_OPERATOR_INSTANCE",
-    "MPESA_OPERATOR_FULLNAME",
-    "MPESA_OPERATOR_WATCH_NAMESPACES",
-    "MPESA_OPERATOR_DRAIN",
-    "MPESA_OPERATOR_SECRET_WATCH",
-    "MPESA_OPERATOR_ROTATION_OVERLAP",
-    "MPESA_OPERATOR_RESYNC",
-    "MPESA_OPERATOR_SHARDS",
-    "MPESA_OPERATOR_HEALTH_PORT",
-}
 
 
 def api_environment(values: dict[str, Any] | Path) -> dict[str, Any]:
@@ -167,7 +156,8 @@ def test_the_operators_environment_is_the_agreed_one() -> None:
         }
     }
     found = environment(main_container(render(values), "operator"))
-    assert {name for name in found if name.startswith("MPESA_OPERATOR_")} == OPERATOR_NAMES
+    assert set(found) == {PREFIX + name for name, _, _ in VARIABLES}
+    assert read_settings(found).watch_namespaces == ("shop", "books")
     assert found["MPESA_OPERATOR_FULLNAME"] == FULLNAME
     assert found["MPESA_OPERATOR_WATCH_NAMESPACES"] == "shop,books"
     assert found["MPESA_OPERATOR_DRAIN"] == "60s"
