@@ -37,9 +37,11 @@ class Books:
 
     def lost_callbacks(self) -> list[Row]:
         """Callbacks without a 200, whoever posted them; each with when it was posted."""
-        direct = [it for it in self.clients["callbacks"] if it["status"] != 200]
-        safaricoms = [it for it in self.ledger["callbacks"] if it["status"] != 200]
-        return [*direct, *safaricoms]
+        posted = [*self.clients["callbacks"], *self.ledger["callbacks"]]
+        said = ("at", "started", "sent", "kept", "seconds", "duration_ms", "status", "error")
+        return [
+            {name: it[name] for name in said if name in it} for it in posted if it["status"] != 200
+        ]
 
     def answered_callbacks(self) -> int:
         """Callbacks with a 200."""

@@ -85,6 +85,15 @@ class Release:
         """The component's pods that are not being deleted."""
         return self.kube.pods(self.name, component)
 
+    def wait_until_gone(self, names: set[str]) -> None:
+        """Until these pods have ended, which is a while after others have taken over."""
+        for name in sorted(names):
+            self.kube.run("wait", "--for=delete", f"pod/{name}", "--timeout=120s", timeout_s=130)
+
+    def names(self, *components: str) -> set[str]:
+        """The names of the pods of these components."""
+        return {pod["metadata"]["name"] for it in components for pod in self.pods(it)}
+
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Rows of the bundled database, as an outside observer sees them."""
         wrapped = f"SELECT coalesce(json_agg(found), '[]') FROM ({query}) AS found"

@@ -47,10 +47,14 @@ class Initiate:
 
 @dataclass
 class Callback:
-    """One callback that was posted straight to the gateway: a status or an error."""
+    """One callback that was posted straight to the gateway: a status or an error.
+
+    `sent` is when its head had left: what came before is name look-up and connecting.
+    """
 
     started: float
     kept: bool
+    sent: float | None = None
     status: int | None = None
     error: str | None = None
     seconds: float = 0.0
@@ -67,6 +71,8 @@ class Target:
     initiates: float
     callbacks: float
     first_phone: int
+    # The ledger's last record before this load: older callbacks are not its to repeat.
+    since: int
 
 
 class Load:
@@ -79,12 +85,16 @@ class Load:
         self._known: deque[tuple[str, str]] = deque(maxlen=NEWEST)
         self._in_flight: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
-        self._sequence = 0
+        self._sequence = target.since
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(_note_sent)
         # Half of the requests on kept connections, half on new ones: proxies do both.
-        self._kept = aiohttp.ClientSession(timeout=timeout)
+        self._kept = aiohttp.ClientSession(timeout=timeout, trace_configs=[trace])
         self._fresh = aiohttp.ClientSession(
-            timeout=timeout, connector=aiohttp.TCPConnector(force_close=True)
+            timeout=timeout,
+            trace_configs=[trace],
+            connector=aiohttp.TCPConnector(force_close=True),
         )
 
     def start(self) -> None:
@@ -173,7 +183,7 @@ class Load:
         headers = {"Content-Type": "application/json"}
         try:
             async with self._session(number).post(
-                url, data=body.encode(), headers=headers
+                url, data=body.encode(), headers=headers, trace_request_ctx=sent
             ) as response:
                 await response.read()
                 sent.status = response.status
@@ -191,6 +201,12 @@ class Load:
             return
         self._sequence = max(self._sequence, ledger["sequence"])
         self._known.extend((it["callback_url"], it["body"]) for it in ledger["callbacks"])
+
+
+async def _note_sent(_: aiohttp.ClientSession, context: Any, __: Any) -> None:
+    sent = context.trace_request_ctx
+    if isinstance(sent, Callback):
+        sent.sent = time.time()
 
 
 class Witness:

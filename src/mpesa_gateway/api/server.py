@@ -97,6 +97,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse_head()
             raise ValueError("the head is too long")
         super().on_headers_complete()
+        if STOPPING.is_set:
+            # The answer says so: a request on a connection that closes under it would be lost.
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """The next head may take its time to begin (keep-alive), not to end."""
