@@ -7,6 +7,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 
@@ -99,10 +100,10 @@ class Queue:
         """Wait for the next turn."""
         while (turn := self.take()) is None:
             self._changed.clear()
-            try:
-                await asyncio.wait_for(self._changed.wait(), self._wait_s())
-            except TimeoutError:
-                continue
+            # No `wait_for`: its inner task would look to kopf like one that hangs at the end.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._wait_s()):
+                    await self._changed.wait()
         return turn
 
     def _wait_s(self) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import aiohttp
 
@@ -68,13 +69,11 @@ class PodWatch:
     async def loop(self) -> None:
         """Look, for ever."""
         while True:
-            try:
-                await asyncio.wait_for(self._wake.wait(), self._interval_s())
-            except TimeoutError:
-                pass
-            else:
-                # At least this long between two looks, however many merchants come.
-                await asyncio.sleep(HURRY_S / 2)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_s()):
+                    await self._wake.wait()
+                    # At least this long between two looks, however many merchants come.
+                    await asyncio.sleep(HURRY_S / 2)
             self._wake.clear()
             try:
                 await self.look()

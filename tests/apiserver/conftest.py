@@ -20,10 +20,12 @@ _NUMBERS = itertools.count(1)
 @pytest.fixture(scope="session")
 def server() -> Iterator[ApiServer]:
     need_commands()
-    with tempfile.TemporaryDirectory(prefix="mpesa-api-") as directory:
-        with api_server(Path(directory)) as running:
-            running.admin.namespace(GATEWAY)
-            yield running
+    with (
+        tempfile.TemporaryDirectory(prefix="mpesa-api-") as directory,
+        api_server(Path(directory)) as running,
+    ):
+        running.admin.namespace(GATEWAY)
+        yield running
 
 
 @pytest.fixture
@@ -64,7 +66,10 @@ Starter = Callable[..., Operator]
 
 @pytest.fixture
 def start_operator(
-    server: ApiServer, daraja: RunningSimulator, tmp_path: Path, pods: dict[str, FakePod]
+    server: ApiServer,
+    daraja: RunningSimulator,
+    tmp_path: Path,
+    pods: dict[str, FakePod],  # noqa: ARG001 - there are pods before there is an operator
 ) -> Iterator[Starter]:
     """Starts an operator for some namespaces; ended with the test."""
     started: list[Operator] = []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.apiserver import CRD, GROUP_PATH, ApiServer, Json, Refused
+from harness.apiserver import CRD, GROUP_PATH, ApiServer, Json, RefusedError
 from harness.merchantconfigs import merchant_config
 
 _NUMBERS = itertools.count(1)
@@ -129,20 +129,20 @@ REFUSED: dict[str, tuple[Json, str]] = {
 
 
 @pytest.mark.parametrize("spec", ACCEPTED.values(), ids=ACCEPTED.keys())
-def test_accepted(server: ApiServer, namespace: str, spec: Json):
+def test_accepted(server: ApiServer, namespace: str, spec: Json) -> None:
     create(server, namespace, **spec)
 
 
 @pytest.mark.parametrize(("spec", "sentence"), REFUSED.values(), ids=REFUSED.keys())
-def test_refused(server: ApiServer, namespace: str, spec: Json, sentence: str):
-    with pytest.raises(Refused, match="422") as refusal:
+def test_refused(server: ApiServer, namespace: str, spec: Json, sentence: str) -> None:
+    with pytest.raises(RefusedError, match="422") as refusal:
         create(server, namespace, **spec)
     assert sentence in str(refusal.value)
 
 
-def test_names_have_at_most_63_characters(server: ApiServer, namespace: str):
+def test_names_have_at_most_63_characters(server: ApiServer, namespace: str) -> None:
     create(server, namespace, "n" * 63)
-    with pytest.raises(Refused, match="the name must have at most 63 characters"):
+    with pytest.raises(RefusedError, match="the name must have at most 63 characters"):
         create(server, namespace, "n" * 64)
 
 
@@ -161,8 +161,8 @@ def test_names_have_at_most_63_characters(server: ApiServer, namespace: str):
 )
 def test_the_generated_secret_is_no_source(
     server: ApiServer, namespace: str, spec: Json, sentence: str
-):
-    with pytest.raises(Refused, match="422") as refusal:
+) -> None:
+    with pytest.raises(RefusedError, match="422") as refusal:
         create(server, namespace, "own", **spec)
     assert sentence in str(refusal.value)
     create(server, namespace, **spec)  # That of another merchant is only a strange name.
@@ -177,15 +177,17 @@ def test_the_generated_secret_is_no_source(
 )
 def test_what_payments_refer_to_cannot_be_changed(
     server: ApiServer, namespace: str, change: Json, sentence: str
-):
+) -> None:
     path = f"{GROUP_PATH}/namespaces/{namespace}/merchantconfigs/"
     path += create(server, namespace)["metadata"]["name"]
-    with pytest.raises(Refused, match=sentence):
+    with pytest.raises(RefusedError, match=sentence):
         server.admin.patch(path, {"spec": change})
     server.admin.patch(path, {"spec": {**TILL, "suspended": True}})
 
 
-def test_defaults_are_filled_in_and_unknown_fields_dropped(server: ApiServer, namespace: str):
+def test_defaults_are_filled_in_and_unknown_fields_dropped(
+    server: ApiServer, namespace: str
+) -> None:
     spec = create(server, namespace, baseUrl="https://evil.example")["spec"]
     assert spec["credentialsSecretRef"]["keys"] == {
         "consumerKey": "consumerKey",
@@ -196,7 +198,7 @@ def test_defaults_are_filled_in_and_unknown_fields_dropped(server: ApiServer, na
     assert "baseUrl" not in spec
 
 
-def test_the_kind_has_its_short_names_and_columns(server: ApiServer, namespace: str):
+def test_the_kind_has_its_short_names_and_columns(server: ApiServer, namespace: str) -> None:
     groups = server.admin.get(GROUP_PATH)["resources"]
     kind = next(item for item in groups if item["name"] == "merchantconfigs")
     assert (kind["shortNames"], kind["categories"]) == (["merchant"], ["mpesa"])
@@ -212,7 +214,7 @@ def test_the_kind_has_its_short_names_and_columns(server: ApiServer, namespace: 
     }
 
 
-def test_every_rule_of_the_crd_has_a_refused_object():
+def test_every_rule_of_the_crd_has_a_refused_object() -> None:
     sentences = [sentence for _, sentence in REFUSED.values()]
     sentences += ["the name must have at most 63", "must not name the Secret", "cannot be changed"]
     rules = [

@@ -8,12 +8,12 @@ import time
 import pytest
 
 from apiserver.conftest import Starter
-from daraja_simulator.server import RunningSimulator
 from harness.merchantconfigs import DARAJA, GATEWAY, Operator, Shops, condition, secret
 from harness.waiting import wait_for
 
 
-def test_a_secret_that_is_not_there_yet(operator: Operator, shops: Shops):
+@pytest.mark.usefixtures("operator")
+def test_a_secret_that_is_not_there_yet(shops: Shops) -> None:
     shops.add(credentialsSecretRef={"name": "later"})
     body = shops.wait("CredentialsResolved", "False", "SecretNotFound")
     assert condition(body, "Ready")["reason"] == "SecretNotFound"
@@ -28,9 +28,8 @@ def test_a_secret_that_is_not_there_yet(operator: Operator, shops: Shops):
     ("values", "reason"),
     [({"passkey": ""}, "EmptyValue"), ({"passkey": " \n"}, "EmptyValue"), ({}, "KeyMissing")],
 )
-def test_a_secret_that_is_not_complete(
-    operator: Operator, shops: Shops, values: dict[str, str], reason: str
-):
+@pytest.mark.usefixtures("operator")
+def test_a_secret_that_is_not_complete(shops: Shops, values: dict[str, str], reason: str) -> None:
     content = {**{key: DARAJA[key] for key in ("consumerKey", "consumerSecret")}, **values}
     path = f"/api/v1/namespaces/{shops.namespace}/secrets"
     shops.kube.create(path, secret("half", shops.namespace, content))
@@ -39,14 +38,16 @@ def test_a_secret_that_is_not_complete(
     assert "passkey" in condition(body, "Ready")["message"]
 
 
-def test_a_secret_of_another_namespace_is_not_looked_at(operator: Operator, shops: Shops):
+@pytest.mark.usefixtures("operator")
+def test_a_secret_of_another_namespace_is_not_looked_at(shops: Shops) -> None:
     path = f"/api/v1/namespaces/{GATEWAY}/secrets"
     shops.kube.create(path, secret(f"other-{shops.namespace}", GATEWAY, DARAJA))
     shops.add(credentialsSecretRef={"name": f"other-{shops.namespace}"})
     shops.wait("CredentialsResolved", "False", "SecretNotFound")
 
 
-def test_values_lose_the_line_end_that_files_have(operator: Operator, shops: Shops):
+@pytest.mark.usefixtures("operator")
+def test_values_lose_the_line_end_that_files_have(shops: Shops) -> None:
     shops.change_secret(passkey=DARAJA["passkey"] + "\n")
     shops.add()
     shops.wait("Ready", "True")
@@ -55,7 +56,8 @@ def test_values_lose_the_line_end_that_files_have(operator: Operator, shops: Sho
     assert file["credentials"] == DARAJA
 
 
-def test_credentials_that_daraja_refuses(operator: Operator, shops: Shops):
+@pytest.mark.usefixtures("operator")
+def test_credentials_that_daraja_refuses(shops: Shops) -> None:
     shops.change_secret(consumerSecret="canary-of-a-wrong-secret")
     shops.add()
     body = shops.wait("Ready", "False", "Rejected")
@@ -65,14 +67,14 @@ def test_credentials_that_daraja_refuses(operator: Operator, shops: Shops):
     shops.wait("Ready", "True", timeout_s=10)
 
 
-def test_an_outage_of_daraja_makes_nobody_unready(start_operator: Starter, shops: Shops):
+def test_an_outage_of_daraja_makes_nobody_unready(start_operator: Starter, shops: Shops) -> None:
     start_operator(shops.namespace, MPESA_SAFARICOM_BASE_URL="http://127.0.0.1:9")
     shops.add()
     body = shops.wait("Ready", "True", timeout_s=6)
     assert condition(body, "CredentialsValid")["reason"] == "DarajaUnreachable"
 
 
-def test_daraja_that_hangs_holds_nobody_up(start_operator: Starter, shops: Shops):
+def test_daraja_that_hangs_holds_nobody_up(start_operator: Starter, shops: Shops) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         start_operator(shops.namespace, MPESA_SAFARICOM_BASE_URL=url)
@@ -83,9 +85,11 @@ def test_daraja_that_hangs_holds_nobody_up(start_operator: Starter, shops: Shops
         assert time.monotonic() - begun < 5
 
 
+@pytest.mark.usefixtures("daraja")
 def test_daraja_is_asked_once_for_a_consumer_key_and_not_again_after_a_restart(
-    operator: Operator, shops: Shops, daraja: RunningSimulator
-):
+    operator: Operator,
+    shops: Shops,
+) -> None:
     shops.add()
     shops.wait("Ready", "True")
     shops.change_secret(passkey="canary-passkey-two")
@@ -102,7 +106,8 @@ def passkey(shops: Shops) -> str | None:
     return None if file is None else file["credentials"]["passkey"]
 
 
-def test_a_new_passkey_is_published_at_the_next_resync(operator: Operator, shops: Shops):
+@pytest.mark.usefixtures("operator")
+def test_a_new_passkey_is_published_at_the_next_resync(shops: Shops) -> None:
     shops.add()
     shops.wait("Ready", "True")
     shops.change_secret(passkey="canary-passkey-two")
@@ -111,7 +116,9 @@ def test_a_new_passkey_is_published_at_the_next_resync(operator: Operator, shops
     shops.wait("Ready", "True")
 
 
-def test_with_the_watch_a_new_passkey_is_published_at_once(start_operator: Starter, shops: Shops):
+def test_with_the_watch_a_new_passkey_is_published_at_once(
+    start_operator: Starter, shops: Shops
+) -> None:
     start_operator(shops.namespace, secret_watch=True, MPESA_OPERATOR_RESYNC="1h")
     shops.add()
     shops.wait("Ready", "True")
@@ -119,7 +126,9 @@ def test_with_the_watch_a_new_passkey_is_published_at_once(start_operator: Start
     wait_for(lambda: passkey(shops) == "canary-passkey-two", timeout_s=5, what="the new passkey")
 
 
-def test_a_secret_that_vanishes_takes_nobody_out_of_service(operator: Operator, shops: Shops):
+def test_a_secret_that_vanishes_takes_nobody_out_of_service(
+    operator: Operator, shops: Shops
+) -> None:
     shops.add()
     shops.wait("Ready", "True")
     before = shops.file()
@@ -139,7 +148,8 @@ def test_a_secret_that_vanishes_takes_nobody_out_of_service(operator: Operator, 
     shops.wait("Ready", "True")
 
 
-def test_a_merchants_own_signing_secret(operator: Operator, shops: Shops):
+@pytest.mark.usefixtures("operator")
+def test_a_merchants_own_signing_secret(shops: Shops) -> None:
     path = f"/api/v1/namespaces/{shops.namespace}/secrets"
     shops.kube.create(path, secret("hooks", shops.namespace, {"key": "canary-own-secret-one"}))
     shops.add(webhook={"signingSecretRef": {"name": "hooks", "key": "key"}})

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import time
 
+import pytest
+
 from apiserver.conftest import Starter
 from harness.apiserver import Json
-from harness.merchantconfigs import FakePod, Operator, Shops, condition, secret, values_of
+from harness.merchantconfigs import FakePod, Shops, condition, secret, values_of
 from harness.waiting import wait_for
 
 
@@ -23,7 +25,7 @@ def file_of(shops: Shops, name: str = "duka") -> Json:
 
 def test_a_rotation_makes_a_new_key_and_keeps_the_old_one_for_the_overlap(
     start_operator: Starter, shops: Shops
-):
+) -> None:
     start_operator(shops.namespace, MPESA_OPERATOR_ROTATION_OVERLAP="6s")
     shops.add()
     shops.wait("Ready", "True")
@@ -45,7 +47,8 @@ def test_a_rotation_makes_a_new_key_and_keeps_the_old_one_for_the_overlap(
     assert shops.generated()["api-key"] == new["api-key"]
 
 
-def test_a_rotated_webhook_secret_signs_beside_the_old_one(operator: Operator, shops: Shops):
+@pytest.mark.usefixtures("operator")
+def test_a_rotated_webhook_secret_signs_beside_the_old_one(shops: Shops) -> None:
     shops.add(rotation={"webhookSecret": "first"})
     shops.wait("Ready", "True")
     old = shops.generated()["webhook-signing-secret"]
@@ -61,7 +64,8 @@ def test_a_rotated_webhook_secret_signs_beside_the_old_one(operator: Operator, s
     assert shops.generated()["webhook-signing-secret"] == new
 
 
-def test_a_generated_secret_that_was_deleted_is_a_rotation(operator: Operator, shops: Shops):
+@pytest.mark.usefixtures("operator")
+def test_a_generated_secret_that_was_deleted_is_a_rotation(shops: Shops) -> None:
     shops.add()
     shops.wait("Ready", "True")
     old = shops.generated()
@@ -73,7 +77,8 @@ def test_a_generated_secret_that_was_deleted_is_a_rotation(operator: Operator, s
     wait_for(lambda: file_of(shops)["apiKeySHA256"] == keys, what="both keys")
 
 
-def test_a_secret_of_somebody_else_is_never_overwritten(operator: Operator, shops: Shops):
+@pytest.mark.usefixtures("operator")
+def test_a_secret_of_somebody_else_is_never_overwritten(shops: Shops) -> None:
     base = f"/api/v1/namespaces/{shops.namespace}/secrets"
     theirs = secret("duka-mpesa-gateway", shops.namespace, {"api-key": "canary-not-ours"})
     before = shops.kube.create(base, theirs)
@@ -89,7 +94,8 @@ def test_a_secret_of_somebody_else_is_never_overwritten(operator: Operator, shop
     assert shops.generated()["api-key"] != "canary-not-ours"
 
 
-def test_the_generated_secret_belongs_to_the_merchantconfig(operator: Operator, shops: Shops):
+@pytest.mark.usefixtures("operator")
+def test_the_generated_secret_belongs_to_the_merchantconfig(shops: Shops) -> None:
     body = shops.add()
     shops.wait("Ready", "True")
     found = shops.kube.get(shops.secret_path("duka-mpesa-gateway"))
@@ -98,7 +104,8 @@ def test_the_generated_secret_belongs_to_the_merchantconfig(operator: Operator, 
     assert set(values_of(found)) == {"api-key", "webhook-signing-secret"}
 
 
-def test_a_suspension_is_published_at_once(operator: Operator, shops: Shops):
+@pytest.mark.usefixtures("operator")
+def test_a_suspension_is_published_at_once(shops: Shops) -> None:
     shops.add()
     shops.wait("Ready", "True")
     begun = time.monotonic()
@@ -111,7 +118,8 @@ def test_a_suspension_is_published_at_once(operator: Operator, shops: Shops):
     assert file_of(shops)["suspended"] is False
 
 
-def test_of_two_with_one_short_code_the_older_wins(operator: Operator, shops: Shops):
+@pytest.mark.usefixtures("operator")
+def test_of_two_with_one_short_code_the_older_wins(shops: Shops) -> None:
     shops.add("older")
     shops.wait("Ready", "True", name="older")
     shops.add("newer")
@@ -123,7 +131,9 @@ def test_of_two_with_one_short_code_the_older_wins(operator: Operator, shops: Sh
     shops.wait("Ready", "True", name="newer", timeout_s=15)
 
 
-def test_the_other_object_is_not_named_across_namespaces(start_operator: Starter, shops: Shops):
+def test_the_other_object_is_not_named_across_namespaces(
+    start_operator: Starter, shops: Shops
+) -> None:
     other = Shops(shops.kube, shops.kube.namespace(f"{shops.namespace}-other"))
     other.add_secret()
     start_operator(shops.namespace, other.namespace)
@@ -137,15 +147,15 @@ def test_the_other_object_is_not_named_across_namespaces(start_operator: Starter
     assert other.namespace not in message
 
 
-def test_a_merchant_of_another_environment_is_not_published(operator: Operator, shops: Shops):
+@pytest.mark.usefixtures("operator")
+def test_a_merchant_of_another_environment_is_not_published(shops: Shops) -> None:
     shops.add(environment="production")
     shops.wait("Ready", "False", "EnvironmentMismatch")
     assert shops.file() is None
 
 
-def test_a_deleted_merchant_drains_and_goes(
-    operator: Operator, shops: Shops, pods: dict[str, FakePod]
-):
+@pytest.mark.usefixtures("operator")
+def test_a_deleted_merchant_drains_and_goes(shops: Shops, pods: dict[str, FakePod]) -> None:
     shops.add()
     shops.wait("Ready", "True")
     begun = time.monotonic()
@@ -161,7 +171,7 @@ def test_a_deleted_merchant_drains_and_goes(
     assert all(key not in (pod.report() or {})["merchants"] for pod in pods.values())
 
 
-def test_a_merchant_without_a_file_goes_at_once(start_operator: Starter, shops: Shops):
+def test_a_merchant_without_a_file_goes_at_once(start_operator: Starter, shops: Shops) -> None:
     start_operator(shops.namespace, MPESA_OPERATOR_DRAIN="1h")
     shops.add(credentialsSecretRef={"name": "never"})
     shops.wait("CredentialsResolved", "False", "SecretNotFound")
@@ -169,7 +179,8 @@ def test_a_merchant_without_a_file_goes_at_once(start_operator: Starter, shops: 
     wait_for(lambda: shops.kube.find(shops.path()) is None, what="the end")
 
 
-def test_a_merchant_drains_though_its_secrets_are_gone_too(operator: Operator, shops: Shops):
+@pytest.mark.usefixtures("operator")
+def test_a_merchant_drains_though_its_secrets_are_gone_too(shops: Shops) -> None:
     shops.add()
     shops.wait("Ready", "True")
     shops.kube.delete(shops.secret_path("daraja"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 
+import pytest
+
 from apiserver.conftest import Starter
 from harness.merchantconfigs import (
     BUNDLE,
@@ -22,9 +24,10 @@ from harness.waiting import wait_for
 from mpesa_gateway.domain.bundle import bundle_sha256
 
 
+@pytest.mark.usefixtures("operator")
 def test_a_merchant_becomes_ready_once_every_pod_has_its_file(
-    operator: Operator, shops: Shops, pods: dict[str, FakePod]
-):
+    shops: Shops, pods: dict[str, FakePod]
+) -> None:
     begun = time.monotonic()
     shops.add(callback={"allowedCIDRs": ["196.201.214.0/24"]}, limits={"maxAmount": 70000})
     body = shops.wait("Ready", "True", timeout_s=5)
@@ -57,9 +60,10 @@ def test_a_merchant_becomes_ready_once_every_pod_has_its_file(
         assert digests[f"{shops.namespace}/duka"] == status["bundle"]["hash"]
 
 
+@pytest.mark.usefixtures("operator")
 def test_a_pod_that_is_behind_keeps_the_merchant_unready_until_it_has_loaded(
-    operator: Operator, shops: Shops, pods: dict[str, FakePod]
-):
+    shops: Shops, pods: dict[str, FakePod]
+) -> None:
     pods["worker"].frozen = True
     shops.add()
     said = f"1 of 2 pods have not loaded it yet: {pods['worker'].name}."
@@ -72,18 +76,16 @@ def test_a_pod_that_is_behind_keeps_the_merchant_unready_until_it_has_loaded(
     shops.wait("Ready", "True")
 
 
-def test_a_pod_that_is_not_ready_is_not_asked(
-    operator: Operator, shops: Shops, pods: dict[str, FakePod]
-):
+@pytest.mark.usefixtures("operator")
+def test_a_pod_that_is_not_ready_is_not_asked(shops: Shops, pods: dict[str, FakePod]) -> None:
     pods["worker"].silent = True
     pods["worker"].set_ready(ready=False)
     shops.add()
     shops.wait("Ready", "True")
 
 
-def test_without_an_api_pod_nobody_is_ready(
-    operator: Operator, shops: Shops, pods: dict[str, FakePod]
-):
+@pytest.mark.usefixtures("operator")
+def test_without_an_api_pod_nobody_is_ready(shops: Shops, pods: dict[str, FakePod]) -> None:
     pods["api"].set_ready(ready=False)
     shops.add()
     shops.wait("Ready", "False", "PodsUnreachable")
@@ -91,9 +93,10 @@ def test_without_an_api_pod_nobody_is_ready(
     shops.wait("Ready", "True")
 
 
+@pytest.mark.usefixtures("operator")
 def test_pods_that_fall_silent_do_not_make_a_loaded_merchant_unready(
-    operator: Operator, shops: Shops, pods: dict[str, FakePod]
-):
+    shops: Shops, pods: dict[str, FakePod]
+) -> None:
     shops.add()
     before = shops.wait("Ready", "True")
     pods["worker"].silent = True
@@ -104,7 +107,8 @@ def test_pods_that_fall_silent_do_not_make_a_loaded_merchant_unready(
     shops.wait("Ready", "False", "PodsUnreachable")
 
 
-def test_an_edit_is_published_and_its_generation_confirmed(operator: Operator, shops: Shops):
+@pytest.mark.usefixtures("operator")
+def test_an_edit_is_published_and_its_generation_confirmed(shops: Shops) -> None:
     shops.add()
     before = shops.wait("Ready", "True")
     shops.change(webhook={"url": "https://shop.example/hooks", "retrySchedule": ["5s", "1m"]})
@@ -120,9 +124,10 @@ def test_an_edit_is_published_and_its_generation_confirmed(operator: Operator, s
     assert condition(body, "CredentialsResolved")["lastTransitionTime"] == unchanged
 
 
+@pytest.mark.usefixtures("operator")
 def test_a_failing_endpoint_is_shown_and_does_not_change_ready(
-    operator: Operator, shops: Shops, pods: dict[str, FakePod]
-):
+    shops: Shops, pods: dict[str, FakePod]
+) -> None:
     shops.add()
     shops.wait("Ready", "True")
     pods["worker"].webhooks[f"{shops.namespace}/duka"] = "failing"
@@ -134,7 +139,7 @@ def test_a_failing_endpoint_is_shown_and_does_not_change_ready(
 
 def test_the_bundle_is_labelled_owned_by_nobody_and_only_written_when_it_changes(
     operator: Operator, shops: Shops, pods: dict[str, FakePod]
-):
+) -> None:
     shops.add()
     shops.wait("Ready", "True")
     path = f"/api/v1/namespaces/{GATEWAY}/secrets/{BUNDLE}"
@@ -160,7 +165,8 @@ def reconciles(operator: Operator) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in counts)
 
 
-def test_a_bundle_that_somebody_deletes_comes_back(operator: Operator, shops: Shops):
+@pytest.mark.usefixtures("operator")
+def test_a_bundle_that_somebody_deletes_comes_back(shops: Shops) -> None:
     shops.add()
     shops.wait("Ready", "True")
     before = shops.file()
@@ -169,7 +175,7 @@ def test_a_bundle_that_somebody_deletes_comes_back(operator: Operator, shops: Sh
     assert shops.file() == before
 
 
-def test_the_allowlist_is_narrowed_and_shown(start_operator: Starter, shops: Shops):
+def test_the_allowlist_is_narrowed_and_shown(start_operator: Starter, shops: Shops) -> None:
     start_operator(shops.namespace, MPESA_SAFARICOM_IPS="196.201.212.0/22,10.1.0.0/16")
     shops.add(callback={"allowedCIDRs": ["196.201.214.0/24", "10.0.0.0/8", "172.16.0.0/12"]})
     body = shops.wait("Ready", "True")
@@ -179,14 +185,14 @@ def test_the_allowlist_is_narrowed_and_shown(start_operator: Starter, shops: Sho
     assert body["status"]["allowlist"]["count"] == 2
     path = f"/api/v1/namespaces/{GATEWAY}/configmaps/{FULLNAME}-callback-allowlist"
     key = f'"{shops.namespace}/duka": 2'
-    data = wait_for(
-        lambda: (it := shops.kube.get(path)["data"]) and key in it["merchants.json"] and it
-    )
+    wait_for(lambda: key in shops.kube.get(path)["data"]["merchants.json"], what="the copy")
+    data = shops.kube.get(path)["data"]
     assert data["cidrs"].split() == ["10.1.0.0/16", "196.201.212.0/22", "196.201.214.0/24"]
     assert data["unrestricted"] == "false"
 
 
-def test_an_allowlist_outside_of_the_platforms_is_refused(operator: Operator, shops: Shops):
+@pytest.mark.usefixtures("operator")
+def test_an_allowlist_outside_of_the_platforms_is_refused(shops: Shops) -> None:
     shops.add(callback={"allowedCIDRs": ["172.16.0.0/12"]})
     body = shops.wait("Published", "False", "AllowlistOutsidePlatform")
     assert condition(body, "Ready")["reason"] == "AllowlistOutsidePlatform"

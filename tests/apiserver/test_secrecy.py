@@ -30,12 +30,12 @@ def everything(shops: Shops) -> dict[str, str]:
     return {name: shops.kube.raw(path) for name, path in places.items()}
 
 
-def annotations(body: dict[str, Any]) -> str:
+def metadata_of(body: dict[str, Any]) -> str:
     meta = body["metadata"]
     return str([meta.get("annotations"), meta.get("labels"), meta.get("managedFields")])
 
 
-def test_credentials_show_up_nowhere_else(start_operator: Starter, shops: Shops):
+def test_credentials_show_up_nowhere_else(start_operator: Starter, shops: Shops) -> None:
     operator = start_operator(shops.namespace, secret_watch=True, MPESA_LOG_LEVEL="debug")
     base = f"/api/v1/namespaces/{shops.namespace}/secrets"
     shops.kube.create(base, secret("hooks", shops.namespace, {"key": "canary-signing-secret"}))
@@ -66,7 +66,7 @@ def test_credentials_show_up_nowhere_else(start_operator: Starter, shops: Shops)
     url = f"http://127.0.0.1:{operator.health_port}/healthz"
     seen["health"] = requests.get(url, timeout=5).text
     for namespace, name in ((shops.namespace, "daraja"), (GATEWAY, "g-mpesa-gateway-merchants-0")):
-        seen[f"annotations of {name}"] = annotations(
+        seen[f"annotations of {name}"] = metadata_of(
             shops.kube.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
         )
     canaries |= {"canary-that-daraja-refuses", "canary-passkey-", "canary-"}
@@ -89,7 +89,7 @@ def test_credentials_show_up_nowhere_else(start_operator: Starter, shops: Shops)
 
 def test_an_operator_that_meets_errors_does_not_quote_secrets(
     start_operator: Starter, shops: Shops
-):
+) -> None:
     """Without the right to write the bundle, and then without its role at all."""
     operator = start_operator(shops.namespace)
     role = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{GATEWAY}/roles/g-mpesa-gateway-operator"

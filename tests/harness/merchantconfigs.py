@@ -171,7 +171,7 @@ class FakePod:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         pod = self
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(lambda: pod.report()))
+        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(pod.report))
         self._server = server
         self.port = server.server_address[1]
         threading.Thread(target=server.serve_forever, daemon=True).start()
