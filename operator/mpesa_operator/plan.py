@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from mpesa_gateway.domain.bundle import file_digest
 from mpesa_gateway.domain.endpoint import parse_endpoint
 from mpesa_gateway.domain.merchant import Credentials, Network
 from mpesa_gateway.errors import InvalidInputError
@@ -320,8 +319,3 @@ def _with_check(
     digest = credentials_digest(merchant.uid, credentials)
     due = check_due(observed.check, digest, merchant.uid, now)
     return replace(plan, digest=digest, check=credentials if due else None)
-
-
-def entry_digest(plan: Plan) -> str | None:
-    """How pods report the planned file."""
-    return None if plan.entry is None else file_digest(plan.entry)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
 
 from apiserver.conftest import Starter
-from harness.apiserver import GROUP_PATH, Kube, RefusedError, render
+from harness.apiserver import GROUP_PATH, Json, Kube, RefusedError, rbac_path, render
 from harness.merchantconfigs import BUNDLE, FULLNAME, GATEWAY, RELEASE, Operator, Shops
 
 SECRETS = "/api/v1/namespaces/{}/secrets"
@@ -65,7 +65,7 @@ def test_a_watched_namespace_has_a_role_and_no_other_one(as_operator: Kube, shop
     assert forbidden(lambda: as_operator.get(path))
 
 
-def rules(secret_watch: bool, *namespaces: str) -> list[dict[str, object]]:
+def rules(*namespaces: str, secret_watch: bool) -> list[Json]:
     operator = {"watchNamespaces": list(namespaces), "secretWatch": {"enabled": secret_watch}}
     return render(RELEASE, GATEWAY, "templates/operator/rbac.yaml", {"operator": operator})
 
@@ -76,8 +76,8 @@ def rules(secret_watch: bool, *namespaces: str) -> list[dict[str, object]]:
 def test_no_wildcards_and_secrets_listed_only_when_asked_for(
     namespaces: tuple[str, ...], secret_watch: bool
 ) -> None:
-    bodies = rules(secret_watch, *namespaces)
-    found = [rule for body in bodies for rule in body.get("rules", [])]  # type: ignore[attr-defined]
+    bodies = rules(*namespaces, secret_watch=secret_watch)
+    found = [rule for body in bodies for rule in body.get("rules", [])]
     assert found
     for rule in found:
         assert "*" not in rule["apiGroups"] + rule["resources"] + rule["verbs"]
@@ -88,15 +88,20 @@ def test_no_wildcards_and_secrets_listed_only_when_asked_for(
     assert kinds.count("Role") == 1 + len(namespaces)
 
 
-def test_all_namespaces_with_a_cluster_role(start_operator: Starter, shops: Shops) -> None:
-    start_operator()
-    shops.add()
+@pytest.fixture
+def every_namespace(start_operator: Starter, shops: Shops) -> Iterator[Operator]:
+    """An operator with the cluster role, which goes with the test."""
+    yield start_operator()
+    for body in rules(secret_watch=False):
+        if body["kind"] == "ClusterRoleBinding":
+            shops.kube.delete(rbac_path(body))
+
+
+@pytest.mark.usefixtures("every_namespace")
+def test_all_namespaces_with_a_cluster_role(shops: Shops) -> None:
+    shops.add(shortCode="777001")
     shops.wait("Ready", "True")
     later = Shops(shops.kube, shops.kube.namespace(f"{shops.namespace}-later"))
     later.add_secret()
-    later.add("kiosk", shortCode="600200")
+    later.add("kiosk", shortCode="777002")
     later.wait("Ready", "True", name="kiosk")
-    for body in rules(False):
-        if body["kind"] == "ClusterRoleBinding":
-            name = body["metadata"]["name"]  # type: ignore[index]
-            shops.kube.delete(f"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{name}")

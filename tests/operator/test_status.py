@@ -220,7 +220,7 @@ def test_no_secret_is_in_a_status() -> None:
 
 def test_a_restart_knows_what_was_checked() -> None:
     for outcome in ("valid", "rejected", "unreachable"):
-        check = Check(good().check.digest, outcome, NOON)  # type: ignore[arg-type]
+        check = Check(good().check.digest, outcome, NOON)
         status = as_stored(render(make_merchant(), replace(good(), check=check)))
         assert check_from_status(status) == check
     pending = Check(pending=good().check.digest, pending_since=NOON)
