@@ -12,13 +12,14 @@ from prometheus_client import start_http_server
 
 from mpesa_gateway.errors import ConfigError
 from mpesa_gateway.log import configure_logging, get_logger
-from mpesa_operator.app import App
+from mpesa_operator.app import App, WatchError
 from mpesa_operator.cluster import Cluster
 from mpesa_operator.handlers import run_kopf
 from mpesa_operator.settings import Settings, read_settings
 
 LOGGER = get_logger("mpesa_operator")
 MISCONFIGURED = 2
+WATCH_LOST = 3
 # Their INFO and DEBUG lines name requests, and kopf's DEBUG whole objects.
 QUIET = ("kopf", "aiohttp", "httpx2", "httpcore2", "lightkube")
 
@@ -53,7 +54,11 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     if settings.metrics_port:
         start_http_server(settings.metrics_port)
-    asyncio.run(serve(settings))
+    try:
+        asyncio.run(serve(settings))
+    except* WatchError as errors:
+        LOGGER.error("the operator ends, to watch anew", problem=str(errors.exceptions[0]))  # noqa: TRY400
+        sys.exit(WATCH_LOST)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 
+from mpesa_gateway.errors import GatewayError
 from mpesa_gateway.log import get_logger
 from mpesa_operator import metrics
 from mpesa_operator.bundle import merchant_key
@@ -25,6 +26,9 @@ LOGGER = get_logger(__name__)
 TURNS_AT_ONCE = 16
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
 START_RETRY_S = 2.0
+# How long a new role may take to be in force.
+START_PATIENCE_S = 10.0
+FORBIDDEN = 403
 EXIT_STUCK = 70
 # The loop must come round this often; a sweep may take as many resyncs.
 HEARTBEAT_S = 1.0
@@ -34,8 +38,8 @@ LONGEST_SWEEP_S = 120.0
 LONGEST_WATCH_LAG_S = 180.0
 
 
-class WatchError(Exception):
-    """The watch is silent though objects change; only a new process has a new one."""
+class WatchError(GatewayError):
+    """Something is not watched that should be; only a new process watches anew."""
 
 
 class App:
@@ -62,10 +66,11 @@ class App:
 
     async def prepare(self) -> None:
         """Learn what is published and what exists, before anything is decided."""
+        begun = time.monotonic()
         while True:
             try:
                 await self._publication.load()
-                await self._list_all()
+                await self._list_all(strict=time.monotonic() - begun < START_PATIENCE_S)
                 await self._reconciler.pods.look()
             except ClusterError as error:
                 LOGGER.warning("waiting for Kubernetes", problem=str(error))
@@ -171,19 +176,32 @@ class App:
                 LOGGER.warning("the sweep did not end", problem=str(error))
             self._swept_at = time.monotonic()
 
-    async def _list_all(self) -> None:
-        # Before the listing: what is created while it runs is not in it, and not gone.
-        before = set(self._objects.keys())
-        listed: set[str] = set()
-        for namespace in self._settings.list_namespaces:
-            for body in await self._cluster.list_merchants(namespace):
-                listed.add(body_key(body))
-                self._note_unseen(body)
-                self._put(body)
-        for key in before - listed:
-            self._remove(key)
+    async def _list_all(self, *, strict: bool = False) -> None:
+        """List every namespace. `strict` raises where one of several may not be listed."""
+        namespaces = self._settings.list_namespaces
+        for namespace in namespaces:
+            try:
+                await self._list(namespace)
+            except ClusterError as error:
+                # Its role is gone, with the namespace perhaps: the others must not suffer.
+                if error.status != FORBIDDEN or strict or len(namespaces) == 1:
+                    raise
+                self._objects.blind.add(namespace)
+                LOGGER.warning("a namespace may not be listed", namespace=namespace)
         metrics.invalid_objects.set(len(self._objects.invalid))
         metrics.last_sweep.set_to_current_time()
+
+    async def _list(self, namespace: str) -> None:
+        # Before the listing: what is created while it runs is not in it, and not gone.
+        before = {it.key for it in self._objects.merchants() if namespace in ("*", it.namespace)}
+        listed = {body_key(it): it for it in await self._cluster.list_merchants(namespace)}
+        if namespace in self._objects.blind:
+            raise WatchError(f"namespace {namespace} can be seen again, and is not watched")
+        for body in listed.values():
+            self._note_unseen(body)
+            self._put(body)
+        for key in before - set(listed):
+            self._remove(key)
 
     def _note_unseen(self, body: Body) -> None:
         """What a listing shows first, the watch must show soon."""

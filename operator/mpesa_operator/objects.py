@@ -49,6 +49,8 @@ class Objects:
         self._by_secret: dict[str, set[str]] = defaultdict(set)
         self._gone: dict[str, None] = {}
         self.invalid: set[str] = set()
+        # Namespaces that may not be listed now: what is in them is unknown, not gone.
+        self.blind: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._merchants)

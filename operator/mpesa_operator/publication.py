@@ -58,6 +58,8 @@ class Publication:
         self._wished = asyncio.Event()
         self._bump = asyncio.Event()
         self._allowlist: dict[str, str] | None = None
+        # A verification that began before a write must not undo it.
+        self._writing = asyncio.Lock()
 
     async def load(self) -> None:
         """Start from what is published. Raises ClusterError."""
@@ -110,7 +112,8 @@ class Publication:
             shards = {self.shard(file) for file in wishes}
             for shard in sorted(shards):
                 mine = {file: it for file, it in wishes.items() if self.shard(file) == shard}
-                await self._grant(shard, mine)
+                async with self._writing:
+                    await self._grant(shard, mine)
 
     async def _grant(self, shard: int, wishes: Mapping[str, list[_Wish]]) -> None:
         """Write one shard. A later wish for the same file beats an earlier one."""
@@ -149,14 +152,11 @@ class Publication:
     async def verify(self) -> None:
         """Write a shard again that somebody else changed or deleted. Raises ClusterError."""
         for shard in tuple(self._shards):
-            if self._wishes:
-                return  # It is about to be written anyway.
-            known = self._shards[shard]
-            found = await self._read(shard)
-            if dict(found) != dict(known) and self._shards[shard] is known:
-                LOGGER.warning("a bundle Secret was changed by somebody else", shard=shard)
-                await self._write(shard, known)
-                self._bump.set()
+            async with self._writing:
+                if dict(await self._read(shard)) != dict(self._shards[shard]):
+                    LOGGER.warning("a bundle Secret was changed by somebody else", shard=shard)
+                    await self._write(shard, self._shards[shard])
+                    self._bump.set()
 
     # --- what follows a write ------------------------------------------------------------------
 

@@ -245,12 +245,13 @@ class Reconciler:
     # --- what happens around -------------------------------------------------------------------
 
     async def _forget(self, key: str) -> None:
-        """The object is gone: so is its file, unless its namespace is not ours to judge."""
+        """The object is gone: so is its file, unless we cannot see whether it is."""
         namespace, _, name = key.partition("/")
         self._memories.pop(key, None)
         self.pods.stop_waiting(key)
         file = file_name(namespace, name)
-        if self._settings.watches(namespace) and self._publication.current(file) is not None:
+        seen = self._settings.watches(namespace) and namespace not in self._objects.blind
+        if seen and self._publication.current(file) is not None:
             LOGGER.info("the file of a merchant that is gone is removed", merchant=key)
             refused = await self._publication.publish(file, None)
             if refused is not None:

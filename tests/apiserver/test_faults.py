@@ -11,8 +11,9 @@ import pytest
 
 from apiserver.conftest import Starter
 from harness.apiserver import GROUP_PATH, ApiServer
-from harness.merchantconfigs import FakePod, Operator, Shops, condition
+from harness.merchantconfigs import FULLNAME, FakePod, Operator, Shops, condition
 from harness.waiting import wait_for
+from mpesa_operator.__main__ import WATCH_LOST
 
 MANY = 200
 
@@ -66,6 +67,36 @@ def test_a_namespace_that_is_not_watched_any_more_keeps_its_merchants(
     operator.start()
     time.sleep(4)  # More than a resync: nothing can be waited for.
     assert shops.file() is not None
+
+
+def test_a_namespace_whose_role_is_gone_does_not_stop_the_others(
+    start_operator: Starter, shops: Shops
+) -> None:
+    other = Shops(shops.kube, shops.kube.namespace(f"{shops.namespace}-other"))
+    other.add_secret()
+    operator = start_operator(shops.namespace, other.namespace)
+    other.add("kiosk", shortCode="600200")
+    other.wait("Ready", "True", name="kiosk")
+    base = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{other.namespace}/rolebindings"
+    binding = shops.kube.get(f"{base}/{FULLNAME}-operator-merchants")
+    shops.kube.delete(f"{base}/{FULLNAME}-operator-merchants")
+    shops.add()
+    shops.wait("Ready", "True")
+    operator.stop()
+    operator.start(install_rbac=False)
+    shops.change(suspended=True)
+    shops.wait("Ready", "False", "Suspended")
+    assert other.file("kiosk") is not None
+    # With its role back it is to be watched again, which only a new process does.
+    binding["metadata"] = {"name": binding["metadata"]["name"], "namespace": other.namespace}
+    shops.kube.create(base, binding)
+    process = operator.process
+    assert process is not None
+    wait_for(lambda: not process.is_running(), what="the operator to end")
+    assert process.exit_status == WATCH_LOST
+    operator.start()
+    other.change("kiosk", suspended=True)
+    other.wait("Ready", "False", "Suspended", name="kiosk")
 
 
 def test_an_api_server_that_restarts(server: ApiServer, operator: Operator, shops: Shops) -> None:

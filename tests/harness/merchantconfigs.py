@@ -302,10 +302,11 @@ class Operator:
             admin.apply(rbac_path(body), body)
         return service_account_token(admin, GATEWAY, f"{FULLNAME}-operator")
 
-    def start(self) -> None:
-        token = self.install_rbac()
+    def start(self, *, install_rbac: bool = True) -> None:
+        if install_rbac:
+            self.token = self.install_rbac()
         self.metrics_port, self.health_port = free_port(), free_port()
-        config = self.server.kubeconfig(self.directory / "operator.kubeconfig", token)
+        config = self.server.kubeconfig(self.directory / "operator.kubeconfig", self.token)
         environment = {
             "KUBECONFIG": str(config),
             "MPESA_OPERATOR_NAMESPACE": GATEWAY,
