@@ -130,9 +130,12 @@ def safaricom(kube: Kube) -> str:
 @pytest.fixture(scope="session")
 def release(installed: Installed, safaricom: str, shop: Neighbour) -> Release:
     """The release as most tests need it."""
+    before = installed.release.names("api", "worker")
     values = {f"settings.{name}": value for name, value in SETTINGS.items()}
     installed.release.upgrade(
         {**values, "safaricom.baseUrl": safaricom, "operator.drainSeconds": DRAIN_S}
     )
+    # Until they are gone they serve with the old settings.
+    installed.release.wait_until_gone(before)
     wait_for(shop.is_up, what="the merchant's endpoint")
     return installed.release

@@ -56,6 +56,7 @@ def check_nothing_happened(what: str, ended: Load, figure: Figure) -> None:
     took = [it["started"] + it["seconds"] - it["sent"] for it in ended.report["callbacks"]]
     figure(f"{what}: seconds of the slowest callback, once it was sent", max(took), limit=5)
     figure(f"{what}: initiates that had to ask again", len(books.troubled_initiates()))
+    assert [it["refusal"] for it in books.troubled_initiates() if it["refusal"]] == [], what
     books.check()
 
 

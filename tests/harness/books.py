@@ -131,7 +131,7 @@ def open_books(
     phones = [it["phone"] for it in report["initiates"]]
     within = f"phone BETWEEN '{min(phones)}' AND '{max(phones)}'"
     ours = f"(SELECT id FROM transactions WHERE {within})"
-    wait_for(lambda: _has_settled(release, ours), timeout_s=SETTLE_TIMEOUT_S, what="all settled")
+    wait_until_settled(release, ours)
     ledger = shop.fetch("GET", f"{simulator}/ledger?since={since}").json()
     transactions = release.rows(
         "SELECT internal_transaction_id, phone, amount, status, receipt, settled_by"
@@ -159,12 +159,27 @@ def open_books(
     )
 
 
-def _has_settled(release: Release, ours: str) -> bool:
-    (row,) = release.rows(
-        f"SELECT (SELECT count(*) FROM transactions WHERE status = 'PENDING' AND id IN {ours})"
-        " + (SELECT count(*) FROM deliveries"
-        f" WHERE state = 'PENDING' AND transaction_id IN {ours})"
-        " + (SELECT count(*) FROM callbacks"
-        f" WHERE state = 'RECEIVED' AND transaction_id IN {ours}) AS open"
-    )
-    return bool(row["open"] == 0)
+def wait_until_settled(release: Release, ours: str) -> None:
+    """Until nothing is open any more. Fails with what is."""
+    queries = [
+        f"SELECT {columns} FROM {table} WHERE {column} IN {ours} AND {is_open}"
+        for table, column, columns, is_open in (
+            ("transactions", "id", "status, push_state, attention", "status = 'PENDING'"),
+            ("deliveries", "transaction_id", "attempts_made, next_attempt_at", "state = 'PENDING'"),
+            ("callbacks", "transaction_id", "attempts, next_attempt_at", "state = 'RECEIVED'"),
+        )
+    ]
+    open_rows: list[Row] = []
+
+    def none_is_open() -> bool:
+        open_rows[:] = [row for query in queries for row in release.rows(query)]
+        return not open_rows
+
+    try:
+        wait_for(none_is_open, timeout_s=SETTLE_TIMEOUT_S)
+    except AssertionError as error:
+        attempts = release.rows(
+            "SELECT outcome, error_message, response_time_ms, attempted_at FROM webhook_attempts"
+            f" WHERE NOT success AND transaction_id IN {ours} ORDER BY id DESC LIMIT 5"
+        )
+        raise AssertionError(f"still open: {open_rows[:5]}; attempts: {attempts}") from error

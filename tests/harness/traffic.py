@@ -41,6 +41,8 @@ class Initiate:
     status: int | None = None
     transaction_id: str | None = None
     seconds: float = 0.0
+    # The answer's body, when it was not 201.
+    refusal: str | None = None
     # What went wrong before the answer: an error's name or a status that means "ask again".
     troubles: list[str] = field(default_factory=list)
 
@@ -170,6 +172,7 @@ class Load:
             return False
         payment.status = response.status
         payment.transaction_id = answer.get("transaction_id")
+        payment.refusal = None if response.status == 201 else json.dumps(answer)[:400]
         payment.seconds = round(time.time() - payment.started, 3)
         return True
 
