@@ -10,6 +10,7 @@ import collections
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from harness.neighbour import Neighbour
@@ -36,11 +37,21 @@ class Books:
     # --- what happened to requests ---------------------------------------------------------------
 
     def lost_callbacks(self) -> list[Row]:
-        """Callbacks without a 200, whoever posted them; each with when it was posted."""
-        posted = [*self.clients["callbacks"], *self.ledger["callbacks"]]
-        said = ("at", "started", "sent", "kept", "seconds", "duration_ms", "status", "error")
+        """Callbacks without a 200, whoever posted them: from when to when, and what was wrong."""
+        direct = [
+            {"began": it["started"], "ended": it["started"] + it["seconds"], **it}
+            for it in self.clients["callbacks"]
+        ]
+        # The ledger notes a callback when its posting has ended.
+        safaricoms = []
+        for it in self.ledger["callbacks"]:
+            ended = datetime.fromisoformat(it["at"]).timestamp()
+            safaricoms.append({"began": ended - it["duration_ms"] / 1000, "ended": ended, **it})
+        said = ("began", "ended", "kept", "status", "error")
         return [
-            {name: it[name] for name in said if name in it} for it in posted if it["status"] != 200
+            {name: it[name] for name in said if name in it}
+            for it in [*direct, *safaricoms]
+            if it["status"] != 200
         ]
 
     def answered_callbacks(self) -> int:
