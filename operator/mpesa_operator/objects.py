@@ -55,10 +55,6 @@ class Objects:
     def __len__(self) -> int:
         return len(self._merchants)
 
-    def keys(self) -> tuple[str, ...]:
-        """Every object."""
-        return tuple(self._merchants)
-
     def merchants(self) -> Iterable[Merchant]:
         """Every object, as it is now."""
         return tuple(self._merchants.values())
