@@ -54,8 +54,10 @@ def worker() -> None:
 
 @cli.command()
 @click.option("--wait", is_flag=True, help="Change nothing; return once the schema is current.")
-@click.option("--timeout", default="5m", show_default=True, help="How long --wait waits.")
-def migrate(wait: bool, timeout: str) -> None:
+@click.option(
+    "--timeout", help="How long to wait for Postgres (60s), or with --wait for the schema (5m)."
+)
+def migrate(wait: bool, timeout: str | None) -> None:
     """Bring the schema up to date; safe to run twice and at once."""
     from mpesa_gateway.commands.migrate import run_migrate  # noqa: PLC0415
 

@@ -31,7 +31,8 @@ def test_a_wrong_configuration_is_listed_and_exits_with_2(command: str) -> None:
 
 
 def test_an_error_of_ours_is_a_sentence_and_exits_with_1() -> None:
-    result = run("migrate", MPESA_DATABASE_URL="postgresql://postgres@127.0.0.1:1/x")
+    nowhere = "postgresql://postgres@127.0.0.1:1/x"
+    result = run("migrate", "--timeout", "0s", MPESA_DATABASE_URL=nowhere)
 
     assert result.returncode == 1
     assert result.stderr == "Error: Postgres does not answer\n"

@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from mpesa_gateway.demo.embedded import EmbeddedPostgres
 from mpesa_gateway.errors import SchemaError, UnavailableError
 from mpesa_gateway.store.migrations import (
     Migration,
@@ -102,6 +103,25 @@ def test_waiting_gives_up_at_its_deadline_and_says_what_it_saw(empty_database_ur
         wait_for_schema(empty_database_url, 1, deadline_s=0)
     with pytest.raises(SchemaError, match="does not answer"):
         wait_for_schema("postgresql://postgres@127.0.0.1:1/x", 1, deadline_s=0)
+
+
+def test_a_postgres_that_starts_late_is_waited_for(own_directory: Path) -> None:
+    postgres = EmbeddedPostgres(own_directory, durable=False)
+    postgres.start()
+    url = postgres.create_database("late")
+    postgres.stop()
+    said: list[str] = []
+
+    def start_at_first_word(line: str) -> None:
+        said.append(line)
+        if len(said) == 1:
+            postgres.start()
+
+    try:
+        assert apply_migrations(url, [FIRST], start_at_first_word, deadline_s=30) == [FIRST]
+    finally:
+        postgres.stop()
+    assert said[0] == "Postgres does not answer yet; trying for 30 s"
 
 
 def test_no_database_is_an_error_in_words() -> None:

@@ -14,18 +14,27 @@ from mpesa_gateway.store.migrations import (
 )
 
 
-def run_migrate(config: Config, *, wait: bool, timeout: str) -> None:
-    """Apply what is missing, or wait until somebody else has. Raises SchemaError."""
+WAIT_TIMEOUT = "5m"
+POSTGRES_TIMEOUT = "60s"
+
+
+def run_migrate(config: Config, *, wait: bool, timeout: str | None) -> None:
+    """Apply what is missing, or wait until somebody else has.
+
+    Raises SchemaError, and UnavailableError when Postgres has not answered in time.
+    """
     migrations = load_migrations(migrations_directory())
     newest = migrations[-1].version
+    try:
+        deadline_s = parse_duration(
+            timeout or (WAIT_TIMEOUT if wait else POSTGRES_TIMEOUT)
+        ).total_seconds()
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--timeout") from error
     if wait:
-        try:
-            deadline_s = parse_duration(timeout).total_seconds()
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="--timeout") from error
         wait_for_schema(config.database_url, newest, deadline_s=deadline_s)
         click.echo(f"The schema is at version {newest}.")
         return
-    applied = apply_migrations(config.database_url, migrations, click.echo)
+    applied = apply_migrations(config.database_url, migrations, click.echo, deadline_s=deadline_s)
     done = f"{len(applied)} applied" if applied else "nothing to do"
     click.echo(f"The schema is at version {newest}: {done}.")

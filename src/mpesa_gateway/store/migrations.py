@@ -69,13 +69,18 @@ def applied_version(conn: Connection) -> int:
 
 
 def apply_migrations(
-    url: str, migrations: list[Migration], report: Callable[[str], None]
+    url: str,
+    migrations: list[Migration],
+    report: Callable[[str], None],
+    *,
+    deadline_s: float = 0,
 ) -> list[Migration]:
     """Apply what is missing and return it. Safe to run twice and at once.
 
-    Raises SchemaError when an applied file was changed, UnavailableError without Postgres.
+    Raises SchemaError when an applied file was changed, UnavailableError when Postgres has not
+    answered by the deadline: at an installation it starts at the same time as we do.
     """
-    with _connect(url) as conn:
+    with _connect_in_time(url, report, deadline_s) as conn:
         conn.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
         with conn.transaction():
             conn.execute(
@@ -128,6 +133,21 @@ def wait_for_schema(url: str, version: int, *, deadline_s: float) -> None:
             found = str(error)
         if time.monotonic() >= give_up:
             raise SchemaError(f"schema version {version} is needed; last seen: {found}")
+        time.sleep(WAIT_STEP_S)
+
+
+def _connect_in_time(url: str, report: Callable[[str], None], deadline_s: float) -> Connection:
+    give_up = time.monotonic() + deadline_s
+    told = False
+    while True:
+        try:
+            return _connect(url)
+        except UnavailableError:
+            if time.monotonic() >= give_up:
+                raise
+        if not told:
+            report(f"Postgres does not answer yet; trying for {deadline_s:.0f} s")
+            told = True
         time.sleep(WAIT_STEP_S)
 
 
