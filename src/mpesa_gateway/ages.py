@@ -36,7 +36,7 @@ class AgeExporter(Collector):
     def refresh(self) -> None:
         """Measure, if this process holds the duty or can take it. Raises UnavailableError."""
         now = self._clock()
-        with self._pool.connection() as conn:
+        with self._pool.connection("ages.measure") as conn:
             if not ages.elect(conn, "ages", self._holder, until=now + TERM, now=now):
                 self._values = {}
                 return

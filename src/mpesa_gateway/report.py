@@ -32,7 +32,7 @@ class WebhookHealth:
         """Look, unless it was a moment ago. Raises UnavailableError."""
         if self._time_s() - self._looked_at < LOOK_EVERY_S:
             return
-        with self._pool.connection() as conn:
+        with self._pool.connection("report.parked") as conn:
             self._failing = frozenset(endpoints.list_parked_merchants(conn))
         self._looked_at = self._time_s()
 

@@ -305,6 +305,12 @@ SETTINGS: tuple[Setting, ...] = (
         "Directory of merchant files that the operator publishes; read again when it changes.",
     ),
     Setting(
+        "FAILPOINTS",
+        "",
+        text,
+        "Directory that tells a crash test's process where to die; refused in production.",
+    ),
+    Setting(
         "LOG_FORMAT",
         "json",
         one_of("json", "console"),

@@ -84,7 +84,7 @@ class Sweeper:
         """One round. True when there is more than one page of work."""
         now = self._clock()
         fresh_before = now - min(GRACE, timedelta(seconds=self._interval_s))
-        with self._pool.connection() as conn:
+        with self._pool.connection("sweep.list") as conn:
             pushes = queries.list_expired_pushes(conn, now, PAGE)
             inbox = callbacks.list_due(conn, fresh_before, PAGE)
             outbox = deliveries.list_due(conn, now, fresh_before=fresh_before, limit=PAGE)

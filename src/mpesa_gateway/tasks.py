@@ -23,6 +23,7 @@ from redis.retry import Retry
 from mpesa_gateway import metrics
 from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.errors import UnavailableError
+from mpesa_gateway.failpoint import failpoint, step
 from mpesa_gateway.log import get_logger
 from mpesa_gateway.services import Services
 from mpesa_gateway.usecases.pushes import end_expired_push
@@ -135,7 +136,8 @@ class Bell:
 
     def _push(self, work: list[Work]) -> None:
         try:
-            self._work_queue.push(work)
+            with step("bell.ring"):
+                self._work_queue.push(work)
         except (redis.RedisError, OSError) as error:
             metrics.wakeups_dropped_total.inc(len(work))
             LOGGER.warning(
@@ -163,6 +165,7 @@ class Tasks:
 
     def do(self, work: Work) -> None:
         """Do it, and ring for what follows. Never raises: the row keeps what is not done."""
+        failpoint(f"work.{work.kind.value}.begin")
         try:
             following = self._do(work)
         except UnavailableError as error:

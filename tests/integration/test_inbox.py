@@ -74,7 +74,7 @@ class Harness:
             push_lease_until=now,
             prompt_until=now,
         )
-        with self.pool.transaction() as conn:
+        with self.pool.transaction("test") as conn:
             assert insert_intent(conn, intent, now) is not None
         return token
 
@@ -82,7 +82,7 @@ class Harness:
         return await self.inbox.put(token, body, {}, ADDRESS)
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
-        with self.pool.connection() as conn:
+        with self.pool.connection("test") as conn:
             return conn.execute(query.encode()).fetchall()
 
 

@@ -33,7 +33,7 @@ def start(gateway: Gateway, *, sending: bool) -> tuple[Transaction, PaymentReque
         webhook_url=gateway.receiver.url,
     )
     token = CallbackToken(new_id(gateway.clock()), b"0123456789abcdef")
-    with gateway.pool.transaction() as conn:
+    with gateway.pool.transaction("test") as conn:
         _, transaction = payments._create(conn, merchant, request, gateway.receiver.url, token)
     if sending:
         assert payments._mark_sending(transaction)
@@ -174,7 +174,7 @@ def test_an_id_that_belongs_to_another_transaction_is_not_adopted(gateway: Gatew
 
 def test_a_lease_that_has_not_run_out_is_left_alone(gateway: Gateway) -> None:
     transaction, _, _ = start(gateway, sending=True)
-    with gateway.pool.connection() as conn:
+    with gateway.pool.connection("test") as conn:
         assert transactions.lock(conn, transaction.row).push_lease_until is not None
     gateway.sweep()
 

@@ -91,7 +91,7 @@ async def ask_version(pool: Pool, threads: Threads) -> int | None:
 def database_version(pool: Pool) -> int | None:
     """The schema's version, None when Postgres does not answer."""
     try:
-        with pool.connection(DATABASE_TIMEOUT_S) as conn:
+        with pool.connection("health.version", DATABASE_TIMEOUT_S) as conn:
             return applied_version(conn)
     except UnavailableError:
         return None

@@ -170,7 +170,7 @@ class Inbox:
     def _flush(self, batch: list[Arrival]) -> None:
         # Those who were told 503 already are kept too, if it can be: Safaricom does not repeat.
         try:
-            with self._pool.connection(ACQUIRE_TIMEOUT_S) as conn:
+            with self._pool.connection("inbox.keep", ACQUIRE_TIMEOUT_S) as conn:
                 self._keep(conn, self._judge(conn, batch))
         except UnavailableError as error:
             _answer([(arrival, error) for arrival in batch])

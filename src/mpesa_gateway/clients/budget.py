@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import redis
 
+from mpesa_gateway import failpoint
 from mpesa_gateway.log import get_logger
 
 LOGGER = get_logger(__name__)
@@ -65,7 +66,8 @@ class Budgets:
             return FREE
         step, size = MINUTE_S / per_minute, burst or per_minute
         try:
-            wait, left = self._take(keys=[KEY_PREFIX + name], args=[step, size])
+            with failpoint.step("budget.take"):
+                wait, left = self._take(keys=[KEY_PREFIX + name], args=[step, size])
             return Grant(float(wait), float(left))
         except redis.RedisError as error:
             LOGGER.warning("budget is counted in this process only", problem=type(error).__name__)

@@ -22,6 +22,7 @@ from mpesa_gateway.clients.egress import read_at_most
 from mpesa_gateway.domain.merchant import Merchant
 from mpesa_gateway.domain.push import PushOutcome, classify_push, not_sent, parse_answer, unknown
 from mpesa_gateway.domain.query import QueryClass, QueryOutcome, classify_query
+from mpesa_gateway.failpoint import step
 
 # M-Pesa runs on East Africa Time, which has no daylight saving.
 EAT = timezone(timedelta(hours=3), "EAT")
@@ -85,7 +86,7 @@ class Daraja:
 
     def _fetch_token(self, base_url: str, key: str, secret: str) -> TokenAnswer:
         basic = base64.b64encode(f"{key}:{secret}".encode()).decode()
-        with exchange(TOKEN_TIMEOUT_S):
+        with exchange(TOKEN_TIMEOUT_S), step("daraja.token"):
             try:
                 response = self._session.get(
                     f"{base_url}/oauth/v1/generate?grant_type=client_credentials",
@@ -122,7 +123,7 @@ class Daraja:
 
     def _push(self, base_url: str, body: dict[str, object], token: str) -> PushOutcome:
         url = f"{base_url}/mpesa/stkpush/v1/processrequest"
-        with exchange(PUSH_TIMEOUT_S) as current:
+        with exchange(PUSH_TIMEOUT_S) as current, step("daraja.push"):
             try:
                 status, answer = self._post(url, body, token, PUSH_TIMEOUT_S)
             except (requests.RequestException, OSError) as error:
@@ -144,7 +145,7 @@ class Daraja:
         }
         url = f"{merchant.base_url}/mpesa/stkpushquery/v1/query"
         started = time.monotonic()
-        with exchange(QUERY_TIMEOUT_S):
+        with exchange(QUERY_TIMEOUT_S), step("daraja.query"):
             try:
                 status, answer = self._post(url, body, token, QUERY_TIMEOUT_S)
                 outcome = classify_query(status, answer)

@@ -22,6 +22,7 @@ import redis
 from mpesa_gateway import metrics
 from mpesa_gateway.clients.daraja import TOKEN_TIMEOUT_S, Daraja
 from mpesa_gateway.domain.merchant import Merchant
+from mpesa_gateway.failpoint import step
 from mpesa_gateway.log import get_logger
 
 LOGGER = get_logger(__name__)
@@ -106,10 +107,11 @@ class TokenCache:
         key = KEY_PREFIX + app_id(merchant)
         self._rejected[key] = token
         try:
-            raw = self._redis.get(key)
-            stored = _Stored.loads(_text(raw)) if raw else None
-            if raw and stored is not None and stored.token == token:
-                self._delete_if(keys=[key], args=[raw])
+            with step("token.reject"):
+                raw = self._redis.get(key)
+                stored = _Stored.loads(_text(raw)) if raw else None
+                if raw and stored is not None and stored.token == token:
+                    self._delete_if(keys=[key], args=[raw])
         except redis.RedisError as error:
             LOGGER.warning("rejected token stays in Redis", problem=type(error).__name__)
 
@@ -126,12 +128,15 @@ class TokenCache:
         give_up = time.monotonic() + WAIT_S
         while True:
             owner = secrets.token_hex(8)
-            if self._redis.set(f"{key}:lock", owner, nx=True, px=LOCK_MS):
+            with step("token.lock"):
+                locked = self._redis.set(f"{key}:lock", owner, nx=True, px=LOCK_MS)
+            if locked:
                 try:
                     # The one before us may have stored a token between our look and our lock.
                     return self._read(key) or self._remind(key) or self._renew(key, merchant)
                 finally:
-                    self._delete_if(keys=[f"{key}:lock"], args=[owner])
+                    with step("token.unlock"):
+                        self._delete_if(keys=[f"{key}:lock"], args=[owner])
             if time.monotonic() >= give_up:
                 raise TokenUnavailableError("another process did not get a token in time")
             time.sleep(POLL_S)
@@ -140,7 +145,8 @@ class TokenCache:
                 return stored
 
     def _read(self, key: str) -> _Stored | None:
-        raw = self._redis.get(key)
+        with step("token.read"):
+            raw = self._redis.get(key)
         stored = _Stored.loads(_text(raw)) if raw else None
         return stored if stored is not None and self._is_good(key, stored) else None
 
@@ -164,7 +170,8 @@ class TokenCache:
 
     def _share(self, key: str, stored: _Stored, life_ms: int) -> None:
         try:
-            self._redis.set(key, stored.dumps(), px=max(life_ms, 1))
+            with step("token.share"):
+                self._redis.set(key, stored.dumps(), px=max(life_ms, 1))
         except redis.RedisError as error:
             # The token is good although nobody else can know it; do not fetch another.
             LOGGER.warning("token could not be shared", problem=type(error).__name__)

@@ -13,6 +13,7 @@ from mpesa_gateway.clients.deadline import exchange
 from mpesa_gateway.clients.egress import read_at_most
 from mpesa_gateway.domain.delivery import Attempt, AttemptOutcome
 from mpesa_gateway.errors import EgressRefusedError
+from mpesa_gateway.failpoint import step
 
 # From name look-up to the last byte of the reply.
 DEADLINE_S = 10.0
@@ -29,7 +30,7 @@ class WebhookClient:
     def post(self, url: str, body: bytes, headers: dict[str, str], now: datetime) -> Attempt:
         """One try. `now` is what a Retry-After date is compared with."""
         started = time.monotonic()
-        with exchange(self._deadline_s):
+        with exchange(self._deadline_s), step("webhook.post"):
             try:
                 response = self._session.post(
                     url,

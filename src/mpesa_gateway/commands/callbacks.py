@@ -38,7 +38,7 @@ def list_(
     state: str | None, quarantined: bool, transaction: str | None, limit: int, as_json: bool
 ) -> None:
     """Newest first."""
-    with open_database() as (_, pool), pool.connection() as conn:
+    with open_database() as (_, pool), pool.connection("command.callbacks") as conn:
         found = store.list_newest(
             conn,
             state="QUARANTINED" if quarantined else state,
@@ -96,7 +96,7 @@ def requeue(callback_ids: tuple[int, ...], person: str, as_json: bool) -> None:
     """
     now = utc_now()
     with open_database() as (config, pool):
-        with pool.transaction() as conn:
+        with pool.transaction("command.requeue") as conn:
             for callback_id in callback_ids:
                 if not store.requeue(conn, callback_id, person, now):
                     raise NotFoundError(f"callback {callback_id} is not in quarantine")

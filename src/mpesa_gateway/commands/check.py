@@ -85,7 +85,7 @@ def _stores(redis_url: str | None) -> Iterable[Finding]:
 def _postgres(pool: Pool) -> Finding:
     needed = load_migrations(migrations_directory())[-1].version
     try:
-        with pool.connection(CONNECT_TIMEOUT_S) as conn:
+        with pool.connection("command.check", CONNECT_TIMEOUT_S) as conn:
             version = applied_version(conn)
     except UnavailableError as error:
         return Finding("postgres", "problem", f"{error}; is MPESA_DATABASE_URL right?")

@@ -39,7 +39,7 @@ def list_(
         if transaction:
             view = reading.read_deliveries(pool, None, parse_id(transaction))
         else:
-            with pool.connection() as conn:
+            with pool.connection("command.deliveries") as conn:
                 found = store.list_newest(conn, state=state, merchant=merchant, limit=limit)
             view = {"items": [reading.delivery_view(row, None) for row in found]}
     if as_json:

@@ -150,7 +150,7 @@ def _everything(pool: Pool, transaction_id: str) -> dict[str, Any]:
     public_id = parse_id(transaction_id)
     view = reading.read_transaction(pool, None, public_id)
     view["deliveries"] = reading.read_deliveries(pool, None, public_id)["items"]
-    with pool.connection() as conn:
+    with pool.connection("command.history") as conn:
         transaction = store.find(conn, None, public_id)
         if transaction is None:
             raise NotFoundError("there is no such transaction")

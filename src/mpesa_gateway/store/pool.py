@@ -11,6 +11,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from mpesa_gateway.errors import UnavailableError
+from mpesa_gateway.failpoint import failpoint, step
 
 Connection = psycopg.Connection[TupleRow]
 UniqueViolation = errors.UniqueViolation
@@ -76,8 +77,18 @@ class Pool:
         self._pool.close(timeout=5.0)
 
     @contextmanager
-    def connection(self, timeout_s: float = ACQUIRE_TIMEOUT_S) -> Iterator[Connection]:
-        """A connection in autocommit mode, for single statements. Raises UnavailableError."""
+    def connection(
+        self, name: str, timeout_s: float = ACQUIRE_TIMEOUT_S
+    ) -> Iterator[Connection]:
+        """A connection in autocommit mode, for single statements. Raises UnavailableError.
+
+        `name` is of the failpoints before and after.
+        """
+        with self._acquire(timeout_s) as conn, step(name):
+            yield conn
+
+    @contextmanager
+    def _acquire(self, timeout_s: float) -> Iterator[Connection]:
         try:
             with self._pool.connection(timeout=timeout_s) as conn:
                 yield conn
@@ -87,10 +98,18 @@ class Pool:
             raise UnavailableError(f"Postgres failed: {type(error).__name__}") from error
 
     @contextmanager
-    def transaction(self, timeout_s: float = ACQUIRE_TIMEOUT_S) -> Iterator[Connection]:
-        """A database transaction: committed at the end, rolled back by an exception."""
-        with self.connection(timeout_s) as conn, conn.transaction():
-            yield conn
+    def transaction(
+        self, name: str, timeout_s: float = ACQUIRE_TIMEOUT_S
+    ) -> Iterator[Connection]:
+        """A database transaction: committed at the end, rolled back by an exception.
+
+        `name` is of the failpoints before and after the commit.
+        """
+        with self._acquire(timeout_s) as conn:
+            with conn.transaction():
+                yield conn
+                failpoint(f"{name}.before_commit")
+            failpoint(f"{name}.after_commit")
 
 
 def _configure(conn: Connection) -> None:

@@ -83,7 +83,7 @@ class Callbacks:
     def count_failure(self, callback_id: int) -> None:
         """Our own code failed on it: later again, and in the end into quarantine."""
         now = self.clock()
-        with self.pool.connection() as conn:
+        with self.pool.connection("callback.count_failure") as conn:
             poisoned = callbacks.count_failure(
                 conn, callback_id, retry_at=now + POISON_RETRY, poison_after=POISON_AFTER, now=now
             )
@@ -94,7 +94,7 @@ class Callbacks:
     def _apply_once(self, callback_id: int) -> Effects:
         effects = Effects()
         now = self.clock()
-        with self.pool.transaction() as conn:
+        with self.pool.transaction("callback.apply") as conn:
             callback = callbacks.lock_received(conn, callback_id)
             if callback is None:
                 return effects

@@ -75,7 +75,7 @@ class Deliveries:
 
     def _claim(self, delivery_id: int) -> _Claimed | None:
         now = self.clock()
-        with self.pool.transaction() as conn:
+        with self.pool.transaction("delivery.claim") as conn:
             delivery = deliveries.lock_due(conn, delivery_id, now)
             if delivery is None:
                 return None
@@ -129,7 +129,7 @@ class Deliveries:
         delivery, schedule = claimed.delivery, claimed.merchant.retry_schedule
         failures = claimed.failures + (0 if attempt.success else 1)
         following = after_attempt(attempt, failures, schedule, now)
-        with self.pool.transaction() as conn:
+        with self.pool.transaction("delivery.finish") as conn:
             if not deliveries.finish_claim(
                 conn, delivery.id, claimed.claim, following, failures=failures, now=now
             ):

@@ -101,13 +101,13 @@ class Payments:
 
         Raises InvalidInputError, RequestRefusedError, UnavailableError: nothing was created then.
         """
-        with self.pool.connection() as conn:
+        with self.pool.connection("initiate.find") as conn:
             known = transactions.find_by_key(conn, merchant.name, request.idempotency_key)
         if known is not None:
             return replay(known, request), Effects()
         webhook_url = self._check(merchant, request)
         token = CallbackToken(new_id(self.clock()), secrets.token_bytes(SECRET_BYTES))
-        with self.pool.transaction() as conn:
+        with self.pool.transaction("initiate.intent") as conn:
             created, transaction = self._create(conn, merchant, request, webhook_url, token)
         if not created:
             return replay(transaction, request), Effects()
@@ -237,7 +237,7 @@ class Payments:
         """False when Postgres is away or the sweeper ended the intent: then nothing may leave."""
         now = self.clock()
         try:
-            with self.pool.connection() as conn:
+            with self.pool.connection("initiate.sending") as conn:
                 return transactions.mark_sending(
                     conn,
                     transaction.row,

@@ -77,7 +77,7 @@ def record_outcome(
 ) -> tuple[PushAnswer, Effects]:
     """Commit what became of a push, and the answer its caller gets. Safe to repeat."""
     effects = Effects()
-    with pool.transaction() as conn:
+    with pool.transaction("push.record") as conn:
         if outcome.checkout_request_id is not None:
             transactions.lock_checkout_request_id(conn, outcome.checkout_request_id)
         transaction = transactions.lock(conn, row)
@@ -199,7 +199,7 @@ def end_expired_push(
     again, settled by its callback token or by a person.
     """
     effects = Effects()
-    with pool.transaction() as conn:
+    with pool.transaction("push.expire") as conn:
         transaction = transactions.lock(conn, row)
         lease = transaction.push_lease_until
         if lease is None or lease > now:

@@ -89,7 +89,7 @@ class Queries:
 
     def _claim(self, row: int) -> _Claimed | None:
         now = self.clock()
-        with self.pool.transaction() as conn:
+        with self.pool.transaction("query.claim") as conn:
             claim = queries.claim(conn, row, lease_until=now + self.lease, now=now)
             if claim is None:
                 return None
@@ -117,7 +117,7 @@ class Queries:
         LOGGER.error("transaction needs a person", transaction_id=str(transaction.id))
 
     def _postpone(self, row: int, wait: timedelta) -> None:
-        with self.pool.connection() as conn:
+        with self.pool.connection("query.postpone") as conn:
             queries.postpone(conn, row, self.clock() + wait)
 
     def _query(self, merchant: Merchant, checkout_request_id: str) -> QueryOutcome:
@@ -145,7 +145,7 @@ class Queries:
     ) -> Effects:
         effects, now = Effects(), self.clock()
         row = claimed.transaction.row
-        with self.pool.transaction() as conn:
+        with self.pool.transaction("query.record") as conn:
             transaction = transactions.lock(conn, row)
             if not queries.is_ours(conn, row, claimed.claim):
                 metrics.stale_completions_total.labels("query").inc()

@@ -23,7 +23,7 @@ _CURSOR = re.compile(CURSOR_PATTERN)
 
 def read_transaction(pool: Pool, merchant: str | None, public_id: uuid.UUID) -> dict[str, Any]:
     """One transaction with its conflicts. Raises NotFoundError."""
-    with pool.connection() as conn:
+    with pool.connection("read.transaction") as conn:
         transaction = transactions.find(conn, merchant, public_id)
         if transaction is None:
             raise NotFoundError("there is no such transaction")
@@ -34,7 +34,7 @@ def read_transaction(pool: Pool, merchant: str | None, public_id: uuid.UUID) -> 
 def list_transactions(pool: Pool, wanted: Filter) -> dict[str, Any]:
     """A page, newest first, and the cursor of the next one."""
     page = Filter(**{**asdict(wanted), "limit": wanted.limit + 1})
-    with pool.connection() as conn:
+    with pool.connection("read.transactions") as conn:
         found = transactions.list_newest(conn, page)
     items, more = found[: wanted.limit], len(found) > wanted.limit
     return {
@@ -57,7 +57,7 @@ def parse_cursor(text: str) -> int:
 
 def read_deliveries(pool: Pool, merchant: str | None, public_id: uuid.UUID) -> dict[str, Any]:
     """The webhooks of a transaction, each with its attempts. Raises NotFoundError."""
-    with pool.connection() as conn:
+    with pool.connection("read.deliveries") as conn:
         row = _row(conn, merchant, public_id)
         found = deliveries.list_of_transaction(conn, row)
         attempts = deliveries.list_attempts(conn, row)
@@ -103,7 +103,7 @@ def redeliver(
 
     Raises NotFoundError, NothingToDeliverError.
     """
-    with pool.transaction() as conn:
+    with pool.transaction("redeliver") as conn:
         row = _row(conn, merchant, public_id)
         found = deliveries.list_of_transaction(conn, row)
         if not found:
