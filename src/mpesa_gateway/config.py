@@ -26,6 +26,7 @@ from mpesa_gateway.settings import (
     PRODUCTION_URL,
     SANDBOX_URL,
     SETTINGS,
+    SHORTEST_LEASE_S,
     Setting,
 )
 
@@ -80,6 +81,7 @@ class Config:
     pushes_in_flight: int
     db_max_conns: int
     merchants_dir: Path | None
+    failpoints: Path | None
     log_format: str
     log_level: str
     default_merchant: Merchant | None
@@ -90,7 +92,7 @@ class Config:
         """Read every setting that the command needs. Raises ConfigError with every problem."""
         reader = _Reader(env, needs.value)
         values = {setting.name: reader.read(setting) for setting in SETTINGS}
-        problems, warnings = list(reader.problems), []
+        problems, warnings = [*reader.problems, *_contradictions(values)], []
         if needs is Needs.EVERYTHING:
             production = values["ENVIRONMENT"] == "production"
             wrong = {problem.split(" ", 1)[0] for problem in problems}
@@ -170,7 +172,8 @@ def _fields(values: dict[str, Any]) -> dict[str, Any]:
     }
     for name in ("database_url", "redis_url", "safaricom_callback_url"):
         fields[name] = fields[name] or ""
-    fields["merchants_dir"] = Path(values["MERCHANTS_DIR"]) if values["MERCHANTS_DIR"] else None
+    for name in ("MERCHANTS_DIR", "FAILPOINTS"):
+        fields[name.lower()] = Path(values[name]) if values[name] else None
     if values["CALLBACK_TOKEN_REQUIRED"] is None:
         fields["callback_token_required"] = values["ENVIRONMENT"] == "production"
     fields["default_merchant"] = _default_merchant(values)
@@ -199,6 +202,14 @@ def _default_merchant(values: dict[str, Any]) -> Merchant | None:
     )
 
 
+def _contradictions(values: dict[str, Any]) -> list[str]:
+    """What is right alone and wrong together, in every environment."""
+    lease = values["LEASE"]
+    if lease is None or values["FAILPOINTS"] or lease.total_seconds() >= SHORTEST_LEASE_S:
+        return []
+    return [f"{PREFIX}LEASE must be at least {SHORTEST_LEASE_S:.0f}s"]
+
+
 def _unsafe(values: dict[str, Any]) -> list[str]:
     """What must not be so in production: a sentence each. Elsewhere these are warnings."""
     checks = [
@@ -217,6 +228,11 @@ def _unsafe(values: dict[str, Any]) -> list[str]:
             "WEBHOOK_ALLOW_PRIVATE",
             bool(values["WEBHOOK_ALLOW_PRIVATE"]),
             "lets webhooks reach private addresses and go unencrypted",
+        ),
+        (
+            "FAILPOINTS",
+            bool(values["FAILPOINTS"]),
+            "is for crash tests: whoever can write there could end this process at any step",
         ),
         ("SAFARICOM_BASE_URL", *_base_url_problem(values["SAFARICOM_BASE_URL"])),
         ("SAFARICOM_CALLBACK_URL", *_callback_url_problem(values["SAFARICOM_CALLBACK_URL"])),

@@ -11,7 +11,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from mpesa_gateway import __version__
+from mpesa_gateway import __version__, failpoint
 from mpesa_gateway.clients.budget import Budgets
 from mpesa_gateway.clients.daraja import Daraja
 from mpesa_gateway.clients.egress import Guard, new_session
@@ -24,7 +24,7 @@ from mpesa_gateway.store.pool import Pool
 from mpesa_gateway.usecases.callbacks import Callbacks
 from mpesa_gateway.usecases.deliveries import Deliveries
 from mpesa_gateway.usecases.gate import Gate
-from mpesa_gateway.usecases.payments import Payments
+from mpesa_gateway.usecases.payments import Payments, PushLeases
 from mpesa_gateway.usecases.queries import Queries
 
 USER_AGENT = f"mpesa-gateway/{__version__}"
@@ -82,6 +82,8 @@ def open_services(
     webhook_guard = guard or Guard(
         allow_private=config.webhook_allow_private, denied=config.webhook_denied_cidrs
     )
+    if config.failpoints is not None:
+        failpoint.arm(failpoint.die_as_told(config.failpoints))
     try:
         pool.open()
         reserved_pool.open()
@@ -124,6 +126,7 @@ def _wire(
             push_per_minute=config.safaricom_push_per_minute,
             first_query_after=config.query_schedule[0],
             allow_private=config.webhook_allow_private,
+            leases=_push_leases(config),
         ),
         callbacks=Callbacks(
             pool=pool,
@@ -152,3 +155,10 @@ def _wire(
         ),
         schema_version=load_migrations(migrations_directory())[-1].version,
     )
+
+
+def _push_leases(config: Config) -> PushLeases:
+    """A crash test has no time for the real ones."""
+    if config.failpoints is None:
+        return PushLeases()
+    return PushLeases(intent=config.lease, sending=config.lease)

@@ -13,7 +13,6 @@ from mpesa_gateway.store.migrations import (
     wait_for_schema,
 )
 
-
 WAIT_TIMEOUT = "5m"
 POSTGRES_TIMEOUT = "60s"
 

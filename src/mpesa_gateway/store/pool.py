@@ -77,9 +77,7 @@ class Pool:
         self._pool.close(timeout=5.0)
 
     @contextmanager
-    def connection(
-        self, name: str, timeout_s: float = ACQUIRE_TIMEOUT_S
-    ) -> Iterator[Connection]:
+    def connection(self, name: str, timeout_s: float = ACQUIRE_TIMEOUT_S) -> Iterator[Connection]:
         """A connection in autocommit mode, for single statements. Raises UnavailableError.
 
         `name` is of the failpoints before and after.
@@ -98,9 +96,7 @@ class Pool:
             raise UnavailableError(f"Postgres failed: {type(error).__name__}") from error
 
     @contextmanager
-    def transaction(
-        self, name: str, timeout_s: float = ACQUIRE_TIMEOUT_S
-    ) -> Iterator[Connection]:
+    def transaction(self, name: str, timeout_s: float = ACQUIRE_TIMEOUT_S) -> Iterator[Connection]:
         """A database transaction: committed at the end, rolled back by an exception.
 
         `name` is of the failpoints before and after the commit.

@@ -65,6 +65,14 @@ SAVE_RETRY_S = 0.25
 
 
 @dataclass(frozen=True)
+class PushLeases:
+    """By when a process has ended a step of its push, or is taken for dead."""
+
+    intent: timedelta = INTENT_LEASE
+    sending: timedelta = SENDING_LEASE
+
+
+@dataclass(frozen=True)
 class InitiateAnswer:
     """What POST /initiate answers. `body` is JSON text, kept as it is for replays."""
 
@@ -93,6 +101,7 @@ class Payments:
     push_per_minute: int
     first_query_after: timedelta
     allow_private: bool
+    leases: PushLeases = PushLeases()
 
     def initiate(
         self, merchant: Merchant, request: PaymentRequest
@@ -167,7 +176,7 @@ class Payments:
             short_code=merchant.short_code,
             webhook_url=webhook_url,
             callback_secret_sha256=token.secret_sha256,
-            push_lease_until=now + INTENT_LEASE,
+            push_lease_until=now + self.leases.intent,
             prompt_until=now + PROMPT_LIFE,
         )
         created = transactions.insert_intent(conn, intent, now)
@@ -241,7 +250,7 @@ class Payments:
                 return transactions.mark_sending(
                     conn,
                     transaction.row,
-                    lease_until=now + SENDING_LEASE,
+                    lease_until=now + self.leases.sending,
                     prompt_until=now + PROMPT_LIFE,
                     now=now,
                 )
