@@ -13,6 +13,10 @@ from harness.receiver import Receiver
 PAID = "254712344040"
 CANCELLED = "254712344041"
 SILENT = "254712344042"
+EVENTS = (
+    "SELECT source, kind FROM transaction_events e JOIN transactions t ON t.id = e.transaction_id"
+    " WHERE t.internal_transaction_id = %s ORDER BY e.id"
+)
 
 
 def queries(gateway: Gateway) -> int:
@@ -57,6 +61,15 @@ def test_a_failure_is_believed_when_a_later_answer_is_equal(gateway: Gateway) ->
     assert view["status"] == "FAILED"
     assert view["failure"] == {"code": "1032", "reason": "cancelled"}
     assert view["settled_by"] == "query"
+    # What Safaricom said and what it ended are told apart: a payment has one end.
+    steps = [(it["source"], it["kind"]) for it in gateway.rows(EVENTS, transaction_id)]
+    assert steps == [
+        ("caller", "requested"),
+        ("push", "accepted"),
+        ("query", "said_failed"),
+        ("query", "said_failed"),
+        ("query", "failed"),
+    ]
 
 
 def test_still_processing_takes_a_failure_back(gateway: Gateway) -> None:

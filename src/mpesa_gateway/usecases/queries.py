@@ -154,7 +154,8 @@ class Queries:
                 conn,
                 row,
                 "query",
-                outcome.kind.lower(),
+                # Not `failed`: that is the end, and a query alone ends nothing.
+                f"said_{outcome.kind.lower()}",
                 now,
                 code=outcome.code,
                 message=outcome.message,
