@@ -25,7 +25,6 @@ class Processes:
     directory: Path
     settings: Mapping[str, str]
     running: list[Process] = field(default_factory=list)
-    session: requests.Session = field(default_factory=requests.Session)
 
     def api(self, port: int, **settings: str) -> Process:
         process = self.start("api", server_port=str(port), **settings)
@@ -52,7 +51,12 @@ class Processes:
     def is_ready(self, port: int) -> bool:
         if not answers(port):
             return False
-        return self.session.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200
+        # A new connection each time: one kept alive may lead to the process that was killed.
+        try:
+            answer = requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5)
+        except requests.ConnectionError:
+            return False
+        return answer.status_code == 200
 
     def initiate(self, port: int, **body: Any) -> requests.Response:
         return requests.post(
@@ -92,4 +96,3 @@ def processes(
         for process in made.running:
             if process.is_running():
                 process.stop()
-        made.session.close()

@@ -127,7 +127,8 @@ def test_an_answer_to_a_query_is_believed_as_its_class_says(
     kinds = gateway.rows("SELECT kind FROM transaction_events WHERE source = 'query'")
     # A refused token is renewed, and the simulator's own answer to the second query counts.
     again = recorded.expected == "TOKEN_REJECTED"
-    assert kinds[0]["kind"] == ("no_information" if again else recorded.expected.lower())
+    said = "no_information" if again else recorded.expected.lower()
+    assert kinds[0]["kind"] == f"said_{said}"
     assert len(gateway.simulator.ledger()["queries"]) == (2 if again else 1)
 
 
