@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from harness.apiserver import (
 )
 from harness.waiting import wait_for
 from mpesa_gateway.demo.processes import Process, clean_env, free_port
+from mpesa_gateway.demo.quiet import QuietServer
 from mpesa_gateway.domain.bundle import file_digest
 from mpesa_gateway.merchants import MerchantFile
 
@@ -171,7 +172,7 @@ class FakePod:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         pod = self
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(pod.report))
+        server = QuietServer(("127.0.0.1", 0), _handler(pod.report))
         self._server = server
         self.port = server.server_address[1]
         threading.Thread(target=server.serve_forever, daemon=True).start()

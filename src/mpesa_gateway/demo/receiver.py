@@ -15,8 +15,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
+
+from mpesa_gateway.demo.quiet import QuietServer
 
 BODY_LIMIT = 64 * 1024
 READ_TIMEOUT_S = 10.0
@@ -71,13 +73,6 @@ def _equal(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode(), expected.encode())
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        """A caller that hung up is no news."""
-
-
 class Receiver:
     """An HTTP server in a thread, on a free port of 127.0.0.1. `count` is of all that came."""
 
@@ -87,7 +82,7 @@ class Receiver:
         self._received: deque[Received] = deque(maxlen=MAX_KEPT)
         self.count = 0
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._server = QuietServer(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=[0.05], name="receiver", daemon=True
         )
