@@ -55,3 +55,8 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(call INSTALL,requirements-dev.lock)
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: requirements-bench.lock $(VENV)/.dev
+	@echo "Installing what the benchmarks and pictures need into $(VENV) (once)"
+	@$(PIP) install --require-hashes --requirement requirements-bench.lock
+	@touch $@
