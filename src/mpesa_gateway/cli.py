@@ -12,7 +12,16 @@ import sys
 import click
 
 from mpesa_gateway import __version__
-from mpesa_gateway.commands import callbacks, check, deliveries, demo, simulator, transactions
+from mpesa_gateway.commands import (
+    callbacks,
+    check,
+    deliveries,
+    demo,
+    merchants,
+    simulator,
+    stats,
+    transactions,
+)
 from mpesa_gateway.config import Config, Needs
 from mpesa_gateway.errors import ConfigError, GatewayError
 from mpesa_gateway.log import configure_logging
@@ -76,6 +85,8 @@ cli.add_command(check.check)
 cli.add_command(transactions.transactions)
 cli.add_command(callbacks.callbacks)
 cli.add_command(deliveries.deliveries)
+cli.add_command(merchants.merchants)
+cli.add_command(stats.stats)
 cli.add_command(simulator.simulator)
 cli.add_command(demo.demo)
 

@@ -52,6 +52,20 @@ class Needs(Enum):
     DATABASE = frozenset({"DATABASE_URL", "DB_MAX_CONNS", "LOG_FORMAT", "LOG_LEVEL"})
     # What a person on call uses: Redis only to wake a worker up, when it is known.
     COMMANDS = frozenset({"DATABASE_URL", "REDIS_URL", "DB_MAX_CONNS", "LOG_FORMAT", "LOG_LEVEL"})
+    # What describes the merchants, wherever they come from; no database.
+    MERCHANTS = frozenset(
+        {
+            *DEFAULT_MERCHANT_SETTINGS,
+            "SAFARICOM_TILL_NUMBER",
+            "SAFARICOM_BASE_URL",
+            "WEBHOOK_SECRET",
+            "WEBHOOK_RETRY_SCHEDULE",
+            "WEBHOOK_ALLOW_PRIVATE",
+            "MERCHANTS_DIR",
+            "LOG_FORMAT",
+            "LOG_LEVEL",
+        }
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ GatewayError
 │   ├── MerchantSuspendedError
 │   ├── MerchantDrainingError
 │   └── NothingToDeliverError no webhook exists for the transaction yet
+├── ResolutionRefusedError    a person's word cannot be applied to the transaction
 ├── EgressRefusedError        the guard does not dial that endpoint
 └── SchemaError               the database's schema is not the one of this release
 """
@@ -107,6 +108,10 @@ class MerchantDrainingError(RequestRefusedError):
 
 class NothingToDeliverError(RequestRefusedError):
     """The transaction has not ended, so there is no webhook to send again."""
+
+
+class ResolutionRefusedError(GatewayError):
+    """What a person wants to do with a transaction is not allowed; the message says why."""
 
 
 class EgressRefusedError(GatewayError):

@@ -184,6 +184,8 @@ class Snapshot:
     errors: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
+    # Which file each merchant is from; `default` of the environment is from none.
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def find(self, name: str) -> Merchant | None:
         """The merchant of that name."""
@@ -327,7 +329,8 @@ def _snapshot(
             )
         by_name[merchant.name] = merchant
         by_key.update(dict.fromkeys(merchant.api_key_sha256, merchant))
-    return Snapshot(by_name, by_key, errors, digests, sha256)
+    names = {loaded.merchant.name: file for file, loaded in reversed(list(files.items()))}
+    return Snapshot(by_name, by_key, errors, digests, sha256, names)
 
 
 def _sentence(error: ValueError) -> str:

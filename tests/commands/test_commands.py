@@ -3,59 +3,17 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
+from commands.conftest import SILENT, Run, fail_one, parsed
 from daraja_simulator.server import RunningSimulator
 from harness.bodies import callback_body
 from harness.gateway import Gateway
 from harness.receiver import Answer
 from harness.settings import environment
 from mpesa_gateway import __version__
-from mpesa_gateway.cli import cli
 from mpesa_gateway.errors import ConfigError, GatewayError, NotFoundError
-from mpesa_gateway.log import configure_logging
-
-SILENT = "254712344042"
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run() -> Iterator[Run]:
-    """Runs a command in this process; logging is as before afterwards."""
-
-    def invoke(*arguments: str, env: dict[str, str]) -> Result:
-        return CliRunner().invoke(cli, arguments, env={"COLUMNS": "220", **env})
-
-    yield invoke
-    configure_logging("json", "info")
-    logging.getLogger().handlers.clear()
-
-
-@pytest.fixture
-def env(gateway: Gateway) -> dict[str, str]:
-    """All that a person on call needs to have set."""
-    return {
-        "MPESA_DATABASE_URL": gateway.database_url,
-        "MPESA_REDIS_URL": gateway.services.config.redis_url,
-    }
-
-
-def parsed(result: Result) -> Any:
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
-
-
-def fail_one(gateway: Gateway) -> str:
-    transaction_id = gateway.pay(SILENT)
-    body = callback_body(gateway.checkout_request_id(SILENT), code=1032)
-    gateway.post(gateway.callback_path(SILENT), body)
-    gateway.work()
-    return transaction_id
 
 
 def test_transactions_are_listed_as_the_api_lists_them(

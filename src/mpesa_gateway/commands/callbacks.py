@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import click
@@ -20,7 +21,9 @@ from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.errors import NotFoundError
 from mpesa_gateway.services import utc_now
 from mpesa_gateway.store import callbacks as store
+from mpesa_gateway.store import transactions
 from mpesa_gateway.store.callbacks import CallbackRow
+from mpesa_gateway.store.pool import Connection
 
 
 @click.group()
@@ -38,13 +41,10 @@ def list_(
     state: str | None, quarantined: bool, transaction: str | None, limit: int, as_json: bool
 ) -> None:
     """Newest first."""
+    wanted = "QUARANTINED" if quarantined else state
+    public_id = parse_id(transaction) if transaction else None
     with open_database() as (_, pool), pool.connection("command.callbacks") as conn:
-        found = store.list_newest(
-            conn,
-            state="QUARANTINED" if quarantined else state,
-            transaction=parse_id(transaction) if transaction else None,
-            limit=limit,
-        )
+        found = _find(conn, wanted, public_id, limit)
     if as_json:
         print_json({"items": [_view(row) for row in found]})
         return
@@ -65,6 +65,18 @@ def list_(
             for row in found
         ],
     )
+
+
+def _find(
+    conn: Connection, state: str | None, public_id: uuid.UUID | None, limit: int
+) -> list[CallbackRow]:
+    if public_id is None:
+        return store.list_newest(conn, state=state, limit=limit)
+    transaction = transactions.find(conn, None, public_id)
+    if transaction is None:
+        raise NotFoundError("there is no such transaction")
+    found = store.list_of_transaction(conn, transaction.row)
+    return [row for row in found if state in (None, row.state)][:limit]
 
 
 def _view(row: CallbackRow) -> dict[str, Any]:

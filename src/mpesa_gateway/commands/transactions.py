@@ -1,4 +1,4 @@
-"""`mpesa-gateway transactions list` and `show`."""
+"""`mpesa-gateway transactions list`, `show` and `resolve`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from mpesa_gateway.commands.output import (
     parse_id,
     print_json,
     print_table,
+    wake_workers,
 )
+from mpesa_gateway.domain.resolution import parse_resolution
 from mpesa_gateway.domain.transaction import Status
-from mpesa_gateway.domain.view import time_text
-from mpesa_gateway.errors import NotFoundError
-from mpesa_gateway.store import events
-from mpesa_gateway.store import transactions as store
-from mpesa_gateway.store.pool import Pool
+from mpesa_gateway.services import utc_now
 from mpesa_gateway.store.transactions import Filter
-from mpesa_gateway.usecases import reading
+from mpesa_gateway.usecases import reading, timeline
+from mpesa_gateway.usecases.resolutions import resolve_transaction
 
 
 @click.group()
@@ -34,7 +33,9 @@ def transactions() -> None:
 @click.option("--merchant", help="Of this merchant only.")
 @click.option("--status", type=click.Choice([status.value for status in Status]))
 @click.option("--phone", help="Of this phone only (254…).")
-@click.option("--stuck", is_flag=True, help="Only those that need a person.")
+@click.option(
+    "--stuck", is_flag=True, help="Only those that need a person: attention, or a conflict."
+)
 @click.option("--cursor", help="Continue a listing.")
 @limit_option
 @json_option
@@ -52,12 +53,13 @@ def list_(
         merchant=merchant,
         status=Status(status) if status else None,
         phone=phone,
-        needs_attention=stuck,
+        needs_person=stuck,
         before_row=reading.parse_cursor(cursor) if cursor else None,
         limit=limit,
     )
     with open_database() as (_, pool):
         page = reading.list_transactions(pool, wanted)
+        conflicts = reading.list_open_conflicts(pool, page["items"])
     if as_json:
         print_json(page)
         return
@@ -74,7 +76,7 @@ def list_(
                 item["status"],
                 item["push"],
                 item["receipt"],
-                _why(item),
+                _why(item, conflicts),
             ]
             for item in page["items"]
         ],
@@ -83,7 +85,9 @@ def list_(
         click.echo(f"more: --cursor {page['next']}")
 
 
-def _why(item: dict[str, Any]) -> str | None:
+def _why(item: dict[str, Any], conflicts: dict[str, str]) -> str | None:
+    if item["transaction_id"] in conflicts:
+        return f"open conflict: {conflicts[item['transaction_id']]}"
     if item["attention"]:
         return str(item["attention"])
     return item["failure"]["reason"] if item["failure"] else None
@@ -93,13 +97,59 @@ def _why(item: dict[str, Any]) -> str | None:
 @click.argument("transaction_id")
 @json_option
 def show(transaction_id: str, as_json: bool) -> None:
-    """One payment: its state, who said what and when, its webhooks."""
+    """One payment: its state, and who said what and when, webhooks included."""
+    public_id = parse_id(transaction_id)
     with open_database() as (_, pool):
-        view = _everything(pool, transaction_id)
+        view = timeline.read_history(pool, public_id)
+    if as_json:
+        print_json(view)
+    else:
+        _print(view)
+
+
+@transactions.command()
+@click.argument("transaction_id")
+@click.option("--by", "person", required=True, help="Who decides; it is kept.")
+@click.option("--reason", required=True, help="Why, for whoever reads it later; it is kept.")
+@click.option(
+    "--status",
+    type=click.Choice([Status.COMPLETED.value, Status.FAILED.value]),
+    help="How a pending payment ended. Without it: close conflicts, or leave a note.",
+)
+@click.option("--receipt", help="The receipt number on the M-PESA statement; COMPLETED needs it.")
+@json_option
+def resolve(
+    transaction_id: str,
+    person: str,
+    reason: str,
+    status: str | None,
+    receipt: str | None,
+    as_json: bool,
+) -> None:
+    """Close a payment's conflicts, or end one that asks for a person. A final state never moves.
+
+    The merchant is told of an end by webhook, as of every other one. Compare with the M-PESA
+    statement first.
+    """
+    public_id = parse_id(transaction_id)
+    resolution = parse_resolution(person, reason, Status(status) if status else None, receipt)
+    with open_database() as (config, pool):
+        resolved = resolve_transaction(pool, public_id, resolution, utc_now())
+        wake_workers(config, resolved.effects.work)
+        view = timeline.read_history(pool, public_id)
     if as_json:
         print_json(view)
         return
-    result = view["result"] or {}
+    for kind in resolved.closed:
+        click.echo(f"Conflict {kind} is closed.")
+    for ended in resolved.effects.ended:
+        click.echo(f"The transaction is {ended}; its webhook is on its way.")
+    if resolved.noted:
+        click.echo("Noted. The transaction still asks for a person; --status ends it.")
+
+
+def _print(view: dict[str, Any]) -> None:
+    result, step = view["result"] or {}, view["next_step"]
     facts = {
         "status": view["status"],
         "amount": f"KES {view['amount']}",
@@ -107,61 +157,29 @@ def show(transaction_id: str, as_json: bool) -> None:
         "merchant": view["merchant"],
         "push": view["push"],
         "receipt": view["receipt"],
-        "result": f"{result['code']} {result['reason']}" if result else None,
+        "result": " ".join(filter(None, [result["code"], result["reason"]])) if result else None,
+        "settled by": view["settled_by"],
         "attention": view["attention"],
-        "next step": view["next_step"] and view["next_step"]["action"],
+        "next step": step and " ".join(filter(None, [step["action"], step["at"]])),
+        **{f"conflict {it['kind']}": _conflict(it) for it in view["conflicts"]},
     }
-    print_table(f"Transaction {view['transaction_id']}", ["", ""], list(facts.items()))
+    print_table(
+        f"Transaction {view['transaction_id']}",
+        ["", ""],
+        [fact for fact in facts.items() if fact[1] is not None],
+    )
     print_table(
         "Who said what",
         ["at", "who", "what", "detail"],
-        [
-            [event["at"], event["source"], event["kind"], _detail(event["detail"])]
-            for event in view["events"]
-        ],
+        [[it["at"], it["who"], it["what"], _detail(it["detail"])] for it in view["timeline"]],
     )
-    print_table(
-        "Webhooks",
-        ["webhook", "type", "state", "attempt", "outcome", "status", "ms", "at", "error"],
-        [
-            [
-                delivery["id"],
-                delivery["type"],
-                delivery["state"],
-                attempt.get("attempt_number"),
-                attempt.get("outcome"),
-                attempt.get("response_status_code"),
-                attempt.get("response_time_ms"),
-                attempt.get("attempted_at"),
-                attempt.get("error_message"),
-            ]
-            for delivery in view["deliveries"]
-            for attempt in delivery["attempts"] or [{}]
-        ],
-    )
+
+
+def _conflict(conflict: dict[str, Any]) -> str:
+    if conflict["closed_at"] is None:
+        return f"open since {conflict['opened_at']}, receipt {conflict['receipt'] or 'none'}"
+    return f"closed at {conflict['closed_at']}: {conflict['closing_note']}"
 
 
 def _detail(detail: dict[str, Any]) -> str:
     return " ".join(f"{name}={value}" for name, value in detail.items())
-
-
-def _everything(pool: Pool, transaction_id: str) -> dict[str, Any]:
-    """The API's object with events and deliveries. Raises NotFoundError."""
-    public_id = parse_id(transaction_id)
-    view = reading.read_transaction(pool, None, public_id)
-    view["deliveries"] = reading.read_deliveries(pool, None, public_id)["items"]
-    with pool.connection("command.history") as conn:
-        transaction = store.find(conn, None, public_id)
-        if transaction is None:
-            raise NotFoundError("there is no such transaction")
-        steps = events.list_of_transaction(conn, transaction.row)
-    view["events"] = [
-        {
-            "at": time_text(event.at),
-            "source": event.source,
-            "kind": event.kind,
-            "detail": event.detail,
-        }
-        for event in steps
-    ]
-    return view

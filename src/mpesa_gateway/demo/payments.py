@@ -105,7 +105,7 @@ class Payments:
         Raises OSError, HTTPException, UnavailableError when somebody does not answer.
         """
         with self._pool.connection("demo.look") as conn:
-            callbacks = list_callbacks(conn, state=None, transaction=None, limit=MAX_CALLBACKS)
+            callbacks = list_callbacks(conn, state=None, limit=MAX_CALLBACKS)
         ledger = read_ledger(self._simulator_url)
         self.snapshot = Snapshot(self._read_views(thoroughly=thoroughly), callbacks, ledger)
         for payment in self.all:

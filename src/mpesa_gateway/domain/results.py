@@ -304,6 +304,17 @@ PUSH_REASONS: Mapping[str, ResultMeaning] = {
 }
 
 
+# How a person ends what Safaricom left open: no code of Safaricom's stands behind it.
+RESOLVED_FAILED = ResultMeaning(
+    "",
+    "resolved_by_person",
+    "unknown",
+    True,
+    "The payment was not received. Please try again.",
+    "Malipo hayakupokelewa. Tafadhali jaribu tena.",
+)
+
+
 def meaning_of(code: str) -> ResultMeaning:
     """The meaning of a result code; an unknown one is final in a callback, never in a query."""
     known = CATALOGUE.get(code)

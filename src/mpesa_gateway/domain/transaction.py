@@ -17,7 +17,12 @@ from enum import StrEnum
 from typing import Any
 
 from mpesa_gateway.domain.amount import amount_text
-from mpesa_gateway.domain.results import PUSH_REASONS, ResultMeaning, meaning_of
+from mpesa_gateway.domain.results import (
+    PUSH_REASONS,
+    RESOLVED_FAILED,
+    ResultMeaning,
+    meaning_of,
+)
 from mpesa_gateway.errors import InvalidInputError, TransitionError
 
 # A prompt lives about 60 s (community claim); a second push inside its life kills the first one.
@@ -158,6 +163,8 @@ def result_meaning(transaction: Transaction) -> ResultMeaning | None:
     pushed = PUSH_REASONS.get(transaction.failure_reason or "")
     if pushed is not None:
         return pushed
+    if transaction.failure_reason == RESOLVED_FAILED.reason:
+        return RESOLVED_FAILED
     return meaning_of(transaction.result_code or "0")
 
 

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
@@ -215,6 +214,7 @@ class CallbackRow:
     by_token: bool
     source: str | None
     received_at: datetime
+    last_received_at: datetime
     copies: int
     state: str
     outcome: str | None
@@ -224,20 +224,31 @@ class CallbackRow:
     size: int
 
 
-def list_newest(
-    conn: Connection, *, state: str | None, transaction: uuid.UUID | None, limit: int
-) -> list[CallbackRow]:
+_VIEW = (
+    "SELECT c.id, t.internal_transaction_id AS transaction_id, c.by_token,"
+    " host(c.source) AS source, c.received_at, c.last_received_at, c.copies, c.state, c.outcome,"
+    " c.attempts, c.applied_at, c.requeued_by, octet_length(c.body) AS size"
+    " FROM callbacks c LEFT JOIN transactions t ON t.id = c.transaction_id"
+)
+
+
+def list_newest(conn: Connection, *, state: str | None, limit: int) -> list[CallbackRow]:
     """Callbacks, newest first; None means any."""
-    arguments: dict[str, Any] = {"state": state, "transaction": transaction, "limit": limit}
     cursor = conn.cursor(row_factory=class_row(CallbackRow))
     cursor.execute(
-        "SELECT c.id, t.internal_transaction_id AS transaction_id, c.by_token,"
-        " host(c.source) AS source, c.received_at, c.copies, c.state, c.outcome, c.attempts,"
-        " c.applied_at, c.requeued_by, octet_length(c.body) AS size"
-        " FROM callbacks c LEFT JOIN transactions t ON t.id = c.transaction_id"
-        " WHERE (%(state)s::text IS NULL OR c.state = %(state)s)"
-        " AND (%(transaction)s::uuid IS NULL OR t.internal_transaction_id = %(transaction)s)"
+        f"{_VIEW} WHERE (%(state)s::text IS NULL OR c.state = %(state)s)"
         " ORDER BY c.id DESC LIMIT %(limit)s",
-        arguments,
+        {"state": state, "limit": limit},
+    )
+    return cursor.fetchall()
+
+
+def list_of_transaction(conn: Connection, transaction: int) -> list[CallbackRow]:
+    """The callbacks of a transaction, newest first; each path has an index of its own."""
+    cursor = conn.cursor(row_factory=class_row(CallbackRow))
+    cursor.execute(
+        f"{_VIEW} WHERE c.transaction_id = %(row)s AND (c.by_token OR NOT c.by_token)"
+        " ORDER BY c.id DESC",
+        {"row": transaction},
     )
     return cursor.fetchall()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -90,3 +92,24 @@ def list_conflicts(conn: Connection, row: int) -> list[Conflict]:
         [row],
     )
     return cursor.fetchall()
+
+
+def close_conflicts(conn: Connection, row: int, *, by: str, note: str, now: datetime) -> list[str]:
+    """Close every open conflict of a transaction on a person's word; their kinds."""
+    cursor = conn.execute(
+        "UPDATE conflicts SET closed_at = %s, closed_by = %s, closing_note = %s"
+        " WHERE transaction_id = %s AND closed_at IS NULL RETURNING kind",
+        [now, by, note, row],
+    )
+    return sorted(row[0] for row in cursor)
+
+
+def list_open_conflicts(conn: Connection, public_ids: Sequence[uuid.UUID]) -> dict[str, str]:
+    """The kinds of the open conflicts of these transactions, by their public id."""
+    cursor = conn.execute(
+        "SELECT t.internal_transaction_id, string_agg(c.kind, ', ' ORDER BY c.id)"
+        " FROM transactions t JOIN conflicts c ON c.transaction_id = t.id"
+        " WHERE t.internal_transaction_id = ANY(%s) AND c.closed_at IS NULL GROUP BY 1",
+        [list(public_ids)],
+    )
+    return {str(row[0]): row[1] for row in cursor}

@@ -262,14 +262,17 @@ def find(conn: Connection, merchant: str | None, public_id: uuid.UUID) -> Transa
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Filter:
-    """What to list; None means any. `before_row` continues a listing, newest first."""
+    """What to list; None means any. `before_row` continues a listing, newest first.
+
+    `needs_person`: what asks for one, and what has an open conflict.
+    """
 
     merchant: str | None = None
     status: Status | None = None
     phone: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
-    needs_attention: bool = False
+    needs_person: bool = False
     before_row: int | None = None
     limit: int = 50
 
@@ -284,7 +287,9 @@ def list_newest(conn: Connection, wanted: Filter) -> list[Transaction]:
         " AND (%(phone)s::text IS NULL OR phone = %(phone)s)"
         " AND (%(created_after)s::timestamptz IS NULL OR created_at > %(created_after)s)"
         " AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s)"
-        " AND (NOT %(needs_attention)s OR attention IS NOT NULL)"
+        " AND (NOT %(needs_person)s OR id IN (SELECT id FROM transactions"
+        " WHERE status = 'PENDING' AND attention IS NOT NULL"
+        " UNION ALL SELECT transaction_id FROM conflicts WHERE closed_at IS NULL))"
         " AND (%(before_row)s::bigint IS NULL OR id < %(before_row)s)"
         " ORDER BY id DESC LIMIT %(limit)s",
         dataclasses.asdict(wanted),

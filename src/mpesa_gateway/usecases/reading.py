@@ -43,6 +43,13 @@ def list_transactions(pool: Pool, wanted: Filter) -> dict[str, Any]:
     }
 
 
+def list_open_conflicts(pool: Pool, items: list[dict[str, Any]]) -> dict[str, str]:
+    """What contradicts the listed transactions and waits for a person, by transaction id."""
+    with pool.connection("read.conflicts") as conn:
+        ids = [uuid.UUID(item["transaction_id"]) for item in items]
+        return events.list_open_conflicts(conn, ids)
+
+
 def to_cursor(row: int) -> str:
     """Opaque to callers; names no row of anybody else, since listings are per merchant."""
     return f"r{row:x}"

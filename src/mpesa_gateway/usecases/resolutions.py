@@ -1,0 +1,78 @@
+"""A person settles what asks for one: event, end, webhook and conflicts in one commit."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+from mpesa_gateway.domain.resolution import Resolution, resolve
+from mpesa_gateway.domain.transaction import FINAL, Ending, Transaction
+from mpesa_gateway.errors import NotFoundError, ResolutionRefusedError
+from mpesa_gateway.store import callbacks, events, transactions
+from mpesa_gateway.store.pool import Connection, Pool
+from mpesa_gateway.usecases.endings import Effects, end_transaction
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a resolution did. `noted`: nothing but the note itself."""
+
+    effects: Effects
+    closed: list[str]
+
+    @property
+    def noted(self) -> bool:
+        """Whether neither the state nor a conflict changed."""
+        return not self.closed and not self.effects.ended
+
+
+def resolve_transaction(
+    pool: Pool, public_id: uuid.UUID, resolution: Resolution, now: datetime
+) -> Resolved:
+    """Apply a person's word. Raises NotFoundError, ResolutionRefusedError."""
+    effects = Effects()
+    with pool.transaction("resolve") as conn:
+        found = transactions.find(conn, None, public_id)
+        if found is None:
+            raise NotFoundError("there is no such transaction")
+        transaction = transactions.lock(conn, found.row)
+        ending = _decide(conn, transaction, resolution)
+        closed = events.close_conflicts(
+            conn, transaction.row, by=resolution.by, note=resolution.reason, now=now
+        )
+        if transaction.status in FINAL and not closed:
+            raise ResolutionRefusedError(
+                f"the transaction is {transaction.status} and has no open conflict:"
+                " there is nothing to resolve"
+            )
+        events.append(
+            conn,
+            transaction.row,
+            "person",
+            "resolved" if ending is not None or closed else "noted",
+            now,
+            by=resolution.by,
+            reason=resolution.reason,
+            conflicts=", ".join(closed) or None,
+        )
+        if ending is not None:
+            end_transaction(conn, transaction, ending, source="person", now=now, effects=effects)
+    effects.count()
+    return Resolved(effects, closed)
+
+
+def _decide(conn: Connection, transaction: Transaction, resolution: Resolution) -> Ending | None:
+    ending = resolve(transaction, resolution)
+    if ending is None:
+        return None
+    if callbacks.has_unapplied(conn, transaction.row):
+        raise ResolutionRefusedError(
+            "a callback of it has just arrived and is about to be applied: look again in a moment"
+        )
+    owner = transactions.find_row_by_receipt(conn, ending.receipt) if ending.receipt else None
+    if owner is not None:
+        raise ResolutionRefusedError(
+            f"receipt {ending.receipt} belongs to another transaction already"
+        )
+    return ending
