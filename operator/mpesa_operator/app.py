@@ -228,6 +228,7 @@ class App:
     async def _heartbeat_loop(self) -> None:
         while True:
             self._beat_at = time.monotonic()
+            metrics.heartbeat.set_to_current_time()
             await asyncio.sleep(HEARTBEAT_S)
 
     def start_watchdog(self) -> None:

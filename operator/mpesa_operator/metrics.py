@@ -25,6 +25,9 @@ propagation_seconds = Histogram(
 bundle_bytes = Gauge(
     "mpesa_operator_bundle_bytes", "Bytes of merchant files in a bundle Secret.", ["shard"]
 )
+bundle_limit_bytes = Gauge(
+    "mpesa_operator_bundle_limit_bytes", "Bytes of merchant files that a bundle Secret may hold."
+)
 bundle_entries = Gauge(
     "mpesa_operator_bundle_entries", "Merchant files in a bundle Secret.", ["shard"]
 )
@@ -33,6 +36,9 @@ token_checks = Counter(
 )
 last_sweep = Gauge(
     "mpesa_operator_last_sweep_timestamp_seconds", "When all MerchantConfigs were last listed."
+)
+heartbeat = Gauge(
+    "mpesa_operator_heartbeat_timestamp_seconds", "When the operator's loop last came round."
 )
 invalid_objects = Gauge(
     "mpesa_operator_invalid_objects", "MerchantConfigs whose spec this operator cannot read."

@@ -17,6 +17,7 @@ from mpesa_gateway.log import get_logger
 from mpesa_operator import metrics
 from mpesa_operator.allowlist import parse_cidrs, readable_copy
 from mpesa_operator.bundle import (
+    LARGEST_SHARD,
     Files,
     all_files,
     apply_changes,
@@ -145,6 +146,7 @@ class Publication:
         self._shards[shard] = files
 
     def _measure(self) -> None:
+        metrics.bundle_limit_bytes.set(LARGEST_SHARD)
         for shard, files in self._shards.items():
             metrics.bundle_bytes.labels(str(shard)).set(shard_bytes(files))
             metrics.bundle_entries.labels(str(shard)).set(len(files))

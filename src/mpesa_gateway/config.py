@@ -91,6 +91,8 @@ class Config:
     lease: timedelta
     webhook_allow_private: bool
     webhook_denied_cidrs: tuple[Network, ...]
+    metrics_merchant_label: bool
+    metrics_merchant_max: int
     worker_concurrency: int
     pushes_in_flight: int
     db_max_conns: int

@@ -253,9 +253,17 @@ class MerchantDirectory:
         files = self._files()
         seen = [(path.name, stamp) for path, stamp in files]
         if self.loaded and seen == self._seen:
+            self._looked()
             return
         self._publish([path for path, _ in files])
         self._seen = seen
+        self._looked()
+
+    def _looked(self) -> None:
+        """Once more without a fault of the volume; what the files themselves have wrong stays."""
+        metrics.config_last_reload_successful.set(0 if self._snapshot.errors else 1)
+        if self._config.merchants_dir is not None:
+            metrics.config_last_look.set_to_current_time()
 
     def _files(self) -> list[tuple[Path, object]]:
         """The files and what changes when they do. Kubernetes keeps its own under `..data`."""
@@ -299,7 +307,8 @@ class MerchantDirectory:
     def _report(self) -> None:
         snapshot = self._snapshot
         metrics.merchant_config_errors.set(len(snapshot.errors))
-        metrics.config_last_reload_successful.set(0 if snapshot.errors else 1)
+        # Twelve hexadecimal digits: a float holds them exactly.
+        metrics.config_hash.set(int(snapshot.sha256[:12] or "0", 16))
         for name, problem in snapshot.errors.items():
             LOGGER.error("merchant file cannot be used", file=name, problem=problem)
         LOGGER.info("merchants loaded", merchants=len(snapshot.by_name))

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from mpesa_gateway import __version__, failpoint
+from mpesa_gateway import __version__, failpoint, metrics
 from mpesa_gateway.clients.budget import Budgets
 from mpesa_gateway.clients.daraja import Daraja
 from mpesa_gateway.clients.egress import Guard, new_session
@@ -84,6 +85,10 @@ def open_services(
     )
     if config.failpoints is not None:
         failpoint.arm(failpoint.die_as_told(config.failpoints))
+    metrics.MERCHANT_LABELS.allow(
+        config.metrics_merchant_max if config.metrics_merchant_label else 0
+    )
+    metrics.schema_version_needed.set(needed_schema_version())
     try:
         pool.open()
         reserved_pool.open()
@@ -153,8 +158,14 @@ def _wire(
             schedule=config.query_schedule,
             lease=config.lease,
         ),
-        schema_version=load_migrations(migrations_directory())[-1].version,
+        schema_version=needed_schema_version(),
     )
+
+
+@cache
+def needed_schema_version() -> int:
+    """The version of the schema that this code was written for."""
+    return load_migrations(migrations_directory())[-1].version
 
 
 def _push_leases(config: Config) -> PushLeases:

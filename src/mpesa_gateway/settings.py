@@ -292,6 +292,18 @@ SETTINGS: tuple[Setting, ...] = (
         networks,
         "More CIDRs that no webhook may reach, such as public node addresses.",
     ),
+    Setting(
+        "METRICS_MERCHANT_LABEL",
+        "false",
+        boolean,
+        "Count transactions by merchant too (`mpesa_merchant_transactions_total`).",
+    ),
+    Setting(
+        "METRICS_MERCHANT_MAX",
+        "100",
+        whole(1, 10_000),
+        "Merchants with a series of their own; all others share the label `other`.",
+    ),
     Setting("WORKER_CONCURRENCY", "10", whole(1, 256), "Worker threads."),
     Setting(
         "PUSHES_IN_FLIGHT",

@@ -11,6 +11,7 @@ from mpesa_gateway.ages import AgeExporter
 from mpesa_gateway.config import Config
 from mpesa_gateway.log import get_logger
 from mpesa_gateway.metrics_server import bind_metrics_port, serve_metrics
+from mpesa_gateway.pools import PoolExporter
 from mpesa_gateway.report import WebhookHealth, report
 from mpesa_gateway.services import Services, open_services
 from mpesa_gateway.sweeper import Sweeper
@@ -51,6 +52,7 @@ def _sweeper(services: Services, tasks: Tasks, health: WebhookHealth) -> Sweeper
     config = services.config
     exporter = AgeExporter(services.pool, services.clock)
     REGISTRY.register(exporter)
+    REGISTRY.register(PoolExporter(services.pool, services.reserved_pool))
 
     def after_round() -> None:
         exporter.refresh()

@@ -8,6 +8,7 @@ from typing import Any
 
 from falcon.asgi import App, Request, Response
 
+from mpesa_gateway import metrics
 from mpesa_gateway.api.callbacks import CallbackResource
 from mpesa_gateway.api.errors import add_error_handlers
 from mpesa_gateway.api.health import HealthResource, LiveResource, ReadyResource
@@ -30,6 +31,7 @@ READ_THREADS = 16
 READS_WAITING = 240
 HEALTH_THREADS = 2
 HEALTH_WAITING = 62
+NO_ROUTE = "none"
 _UNLOGGED = frozenset({"/health", "/livez", "/readyz"})
 
 
@@ -61,14 +63,18 @@ class Middleware:
     async def process_response(
         self, req: Request, resp: Response, _resource: object, _succeeded: bool
     ) -> None:
-        """One line, with the route's template: the path may hold a callback token."""
+        """Count it; one line, with the route's template: the path may hold a callback token."""
+        took_s = time.monotonic() - req.context.started
+        route = req.uri_template or NO_ROUTE
+        metrics.http_requests_total.labels(route, str(resp.status_code)).inc()
+        metrics.http_request_seconds.labels(route).observe(took_s)
         if req.uri_template not in _UNLOGGED:
             LOGGER.info(
                 "request",
                 method=req.method,
                 route=req.uri_template,
                 status=resp.status_code,
-                ms=round((time.monotonic() - req.context.started) * 1000, 1),
+                ms=round(took_s * 1000, 1),
             )
 
 

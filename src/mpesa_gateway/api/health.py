@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from falcon.asgi import Request, Response
 
+from mpesa_gateway import metrics
 from mpesa_gateway.api.inbox import Inbox
 from mpesa_gateway.api.threads import Threads
 from mpesa_gateway.errors import UnavailableError
@@ -92,6 +93,8 @@ def database_version(pool: Pool) -> int | None:
     """The schema's version, None when Postgres does not answer."""
     try:
         with pool.connection("health.version", DATABASE_TIMEOUT_S) as conn:
-            return applied_version(conn)
+            version = applied_version(conn)
     except UnavailableError:
         return None
+    metrics.schema_version.set(version)
+    return version

@@ -20,6 +20,7 @@ import uvicorn
 from falcon.asgi import App, Request, Response
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from prometheus_client import REGISTRY
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker
 
@@ -27,6 +28,7 @@ from mpesa_gateway.api.app import create_app
 from mpesa_gateway.config import Config
 from mpesa_gateway.log import configure_logging, get_logger
 from mpesa_gateway.metrics_server import bind_metrics_port, serve_metrics
+from mpesa_gateway.pools import PoolExporter
 from mpesa_gateway.report import report
 from mpesa_gateway.services import open_services
 from mpesa_gateway.tasks import Bell, WorkQueue
@@ -235,6 +237,7 @@ class ApiApplication(BaseApplication):  # type: ignore[misc]
         bell = Bell(WorkQueue(config.redis_url))
         bell.start()
         opened.callback(bell.stop)
+        REGISTRY.register(PoolExporter(services.pool, services.reserved_pool))
         if self._metrics_socket is not None:
             serve_metrics(self._metrics_socket, lambda: True, lambda: report(services.merchants))
         return create_app(services, ring=bell.ring, is_stopping=STOPPING, on_shutdown=opened.close)

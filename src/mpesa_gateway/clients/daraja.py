@@ -118,7 +118,8 @@ class Daraja:
         }
         started = time.monotonic()
         outcome = self._push(merchant.base_url, body, token)
-        _observe("push", outcome.kind.lower(), started)
+        label = "throttled" if outcome.throttled else outcome.kind.lower()
+        _observe("push", label, started)
         return outcome
 
     def _push(self, base_url: str, body: dict[str, object], token: str) -> PushOutcome:

@@ -37,6 +37,11 @@ class PushOutcome:
     merchant_request_id: str | None = None
     retry_after_s: int | None = None
 
+    @property
+    def throttled(self) -> bool:
+        """Whether Safaricom said that there are too many calls, or that it is busy."""
+        return self.kind is PushClass.NOT_SENT and self.code in THROTTLED_CODES
+
 
 BUSY_RETRY_S = 30
 # Safaricom says to wait at least 60 s after "Unable to lock subscriber".
@@ -70,6 +75,9 @@ FAULT_RETRY_S = {
     "policies.ratelimit.SpikeArrestViolation": BUSY_RETRY_S,
     "policies.ratelimit.QuotaViolation": QUOTA_RETRY_S,
 }
+
+
+THROTTLED_CODES = frozenset({"429", *NOT_SENT_CODES, *FAULT_RETRY_S})
 
 
 def parse_answer(body: bytes) -> dict[str, Any] | None:

@@ -24,6 +24,14 @@ class Verdict(StrEnum):
     NOT_FINAL = "not_final"
 
 
+class ConflictKind(StrEnum):
+    """How a callback contradicts a final state."""
+
+    PAID_AFTER_FAILED = "paid_after_failed"
+    SECOND_RECEIPT = "second_receipt"
+    FAILED_AFTER_COMPLETED = "failed_after_completed"
+
+
 QUARANTINED = frozenset({Verdict.MISMATCH, Verdict.WRONG_AMOUNT, Verdict.NOT_FINAL})
 
 
@@ -36,7 +44,7 @@ class Settlement:
 
     verdict: Verdict
     ending: Ending | None = None
-    conflict: str | None = None
+    conflict: ConflictKind | None = None
     money_taken: bool = False
 
 
@@ -54,7 +62,9 @@ def _paid(transaction: Transaction, callback: StkCallback) -> Settlement:
     if callback.amount is not None and callback.amount != transaction.amount:
         return Settlement(Verdict.WRONG_AMOUNT)
     if transaction.status is Status.FAILED:
-        return Settlement(Verdict.CONFLICT, conflict="paid_after_failed", money_taken=True)
+        return Settlement(
+            Verdict.CONFLICT, conflict=ConflictKind.PAID_AFTER_FAILED, money_taken=True
+        )
     if transaction.status is Status.COMPLETED:
         return _paid_again(transaction, callback)
     if callback.amount is None or callback.receipt is None:
@@ -68,7 +78,7 @@ def _paid_again(transaction: Transaction, callback: StkCallback) -> Settlement:
         return Settlement(Verdict.DUPLICATE)
     if transaction.receipt is None:
         return Settlement(Verdict.FILL_IN, completed(callback, settled_by="callback"))
-    return Settlement(Verdict.CONFLICT, conflict="second_receipt", money_taken=True)
+    return Settlement(Verdict.CONFLICT, conflict=ConflictKind.SECOND_RECEIPT, money_taken=True)
 
 
 def _not_paid(transaction: Transaction, callback: StkCallback) -> Settlement:
@@ -76,7 +86,7 @@ def _not_paid(transaction: Transaction, callback: StkCallback) -> Settlement:
     if not meaning.final_in_callback:
         return Settlement(Verdict.NOT_FINAL)
     if transaction.status is Status.COMPLETED:
-        return Settlement(Verdict.CONFLICT, conflict="failed_after_completed")
+        return Settlement(Verdict.CONFLICT, conflict=ConflictKind.FAILED_AFTER_COMPLETED)
     if transaction.status is Status.FAILED:
         return Settlement(Verdict.DUPLICATE)
     ending = failed(callback.result_code, callback.result_desc, settled_by="callback")

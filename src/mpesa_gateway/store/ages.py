@@ -1,10 +1,16 @@
-"""How old the oldest waiting work is, and who may export it."""
+"""How old the oldest waiting work is and how much there is of it, and who may export it."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any, LiteralString
+
+from psycopg.rows import TupleRow
 
 from mpesa_gateway.store.pool import Connection
+
+# An exact figure beyond it helps nobody, and costs a scan every few seconds.
+COUNT_LIMIT = 100_000
 
 
 def elect(conn: Connection, name: str, holder: str, *, until: datetime, now: datetime) -> bool:
@@ -24,17 +30,50 @@ def _age_s(since: datetime | None, now: datetime) -> float:
 
 def measure(conn: Connection, now: datetime) -> dict[str, float]:
     """The value of each metric in `metrics.AGES`; 0 where nothing waits."""
-    row = conn.execute(
+    oldest_callback, oldest_delivery, parked, oldest_pending = _row(
+        conn,
         "SELECT (SELECT min(received_at) FROM callbacks WHERE state = 'RECEIVED'),"
         " (SELECT min(next_attempt_at) FROM deliveries WHERE state = 'PENDING'),"
         " (SELECT count(*) FROM failing_endpoints WHERE parked_until > %s),"
         " (SELECT min(created_at) FROM transactions WHERE status = 'PENDING')",
         [now],
-    ).fetchone()
-    assert row is not None
+    )
     return {
-        "mpesa_callback_oldest_unprocessed_age_seconds": _age_s(row[0], now),
-        "mpesa_webhook_oldest_due_age_seconds": _age_s(row[1], now),
-        "mpesa_webhook_parked_endpoints": float(row[2]),
-        "mpesa_transaction_pending_oldest_age_seconds": _age_s(row[3], now),
+        "mpesa_callback_oldest_unprocessed_age_seconds": _age_s(oldest_callback, now),
+        "mpesa_webhook_oldest_due_age_seconds": _age_s(oldest_delivery, now),
+        "mpesa_webhook_parked_endpoints": float(parked),
+        "mpesa_transaction_pending_oldest_age_seconds": _age_s(oldest_pending, now),
+        **_count(conn, now),
     }
+
+
+def _count(conn: Connection, now: datetime) -> dict[str, float]:
+    """How much waits. Each count reads a partial index, and stops at the limit."""
+    limit = COUNT_LIMIT
+    counts = _row(
+        conn,
+        "SELECT (SELECT count(*) FROM (SELECT FROM callbacks WHERE state = 'RECEIVED' LIMIT %s) a),"
+        " (SELECT count(*) FROM (SELECT FROM callbacks WHERE state = 'QUARANTINED' LIMIT %s) b),"
+        " (SELECT count(*) FROM (SELECT FROM deliveries WHERE state = 'PENDING'"
+        " AND next_attempt_at <= %s LIMIT %s) c),"
+        " (SELECT count(*) FROM (SELECT FROM transactions WHERE status = 'PENDING' LIMIT %s) d),"
+        " (SELECT count(*) FROM (SELECT FROM transactions WHERE status = 'PENDING'"
+        " AND attention IS NOT NULL LIMIT %s) e),"
+        " (SELECT count(*) FROM (SELECT FROM conflicts WHERE closed_at IS NULL LIMIT %s) f)",
+        [limit, limit, now, limit, limit, limit, limit],
+    )
+    names = (
+        "mpesa_callbacks_unprocessed",
+        "mpesa_callbacks_quarantined",
+        "mpesa_webhooks_due",
+        "mpesa_transactions_pending",
+        "mpesa_transactions_attention",
+        "mpesa_conflicts_open",
+    )
+    return dict(zip(names, map(float, counts), strict=True))
+
+
+def _row(conn: Connection, query: LiteralString, values: list[Any]) -> TupleRow:
+    row = conn.execute(query, values).fetchone()
+    assert row is not None
+    return row

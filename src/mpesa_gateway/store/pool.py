@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import errors
@@ -33,10 +34,20 @@ _KEEPALIVE = {
 }
 
 
+@dataclass(frozen=True)
+class Usage:
+    """How busy a pool is: its limit, connections in use, threads that wait for one."""
+
+    max_connections: int
+    used_connections: int
+    waiting_requests: int
+
+
 class Pool:
     """A bounded set of connections. Every failure to reach Postgres is an UnavailableError."""
 
     def __init__(self, url: str, *, size: int, name: str) -> None:
+        self.name = name
         self._pool = ConnectionPool(
             url,
             min_size=min(2, size),
@@ -75,6 +86,15 @@ class Pool:
     def close(self) -> None:
         """Close every connection; waits a moment for those in use."""
         self._pool.close(timeout=5.0)
+
+    def usage(self) -> Usage:
+        """How busy it is now."""
+        stats = self._pool.get_stats()
+        return Usage(
+            stats["pool_max"],
+            stats["pool_size"] - stats["pool_available"],
+            stats.get("requests_waiting", 0),
+        )
 
     @contextmanager
     def connection(self, name: str, timeout_s: float = ACQUIRE_TIMEOUT_S) -> Iterator[Connection]:

@@ -24,6 +24,7 @@ from mpesa_gateway.log import get_logger
 from mpesa_gateway.merchants import Snapshot
 from mpesa_gateway.store import deliveries, endpoints
 from mpesa_gateway.store.deliveries import Delivery
+from mpesa_gateway.store.endpoints import FailingEndpoint
 from mpesa_gateway.store.pool import Connection, Pool
 from mpesa_gateway.usecases.gate import Gate
 
@@ -44,6 +45,8 @@ class _Claimed:
     claim: int
     number: int
     failures: int
+    # Before its first try; None for a later one, and where the endpoint kept us from trying.
+    waited_s: float | None
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Deliveries:
         claimed = self._claim(delivery_id)
         if claimed is None:
             return []
+        if claimed.waited_s is not None:
+            metrics.webhook_first_attempt_lag_seconds.observe(claimed.waited_s)
         delivery, now = claimed.delivery, self.clock()
         try:
             headers = webhook_headers(
@@ -85,12 +90,22 @@ class Deliveries:
                 deliveries.postpone(conn, delivery.id, until, waits_for_endpoint=False)
                 return None
             failures = self._count_lost_try(conn, delivery, merchant, now)
-            if failures is None or not self._may_try(conn, delivery, now):
+            if failures is None:
+                return None
+            failing = endpoints.find(conn, delivery.merchant, delivery.origin)
+            if not self._may_try(conn, delivery, failing, now):
                 return None
             claim = deliveries.start_attempt(
                 conn, delivery, failures=failures, lease_until=now + self.lease, now=now
             )
-            return _Claimed(delivery, merchant, claim, delivery.attempts_made + 1, failures)
+            return _Claimed(
+                delivery,
+                merchant,
+                claim,
+                number=delivery.attempts_made + 1,
+                failures=failures,
+                waited_s=_waited_s(delivery, now) if failing is None else None,
+            )
 
     def _count_lost_try(
         self, conn: Connection, delivery: Delivery, merchant: Merchant, now: datetime
@@ -110,15 +125,16 @@ class Deliveries:
         )
         return None
 
-    def _may_try(self, conn: Connection, delivery: Delivery, now: datetime) -> bool:
+    def _may_try(
+        self, conn: Connection, delivery: Delivery, failing: FailingEndpoint | None, now: datetime
+    ) -> bool:
         """Whether the endpoint is not parked; one try at a time feels whether it is back."""
         merchant, origin = delivery.merchant, delivery.origin
-        known = endpoints.find(conn, merchant, origin)
-        parked = known.parked_until if known is not None else None
+        parked = failing.parked_until if failing is not None else None
         if parked is not None and parked > now:
             deliveries.postpone(conn, delivery.id, parked, waits_for_endpoint=True)
             return False
-        if not self.gate.enter(origin, delivery.id, failing=known is not None):
+        if not self.gate.enter(origin, delivery.id, failing=failing is not None):
             return False
         if parked is not None:
             endpoints.take_probe(conn, merchant, origin, until=now + self.lease, now=now)
@@ -185,3 +201,10 @@ class Deliveries:
             reason=attempt.reason,
             state=following.state.value,
         )
+
+
+def _waited_s(delivery: Delivery, now: datetime) -> float | None:
+    """How long a delivery has waited for its first try; None when it has had that."""
+    if delivery.attempts_made > 0:
+        return None
+    return max((now - delivery.created_at).total_seconds(), 0.0)

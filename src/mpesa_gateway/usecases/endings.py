@@ -23,15 +23,23 @@ class Effects:
     """What follows a commit: work to wake somebody up for, and what to count."""
 
     work: list[Work] = field(default_factory=list)
-    ended: list[Status] = field(default_factory=list)
+    ended: list[Transaction] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
 
     def count(self) -> None:
         """Count, once the database transaction is committed."""
-        for status in self.ended:
-            metrics.transactions_total.labels(status.value).inc()
+        for transaction in self.ended:
+            count_transaction(transaction)
         for kind in self.conflicts:
             metrics.reconciliation_conflicts_total.labels(kind).inc()
+
+
+def count_transaction(transaction: Transaction) -> None:
+    """Count that it was created, or that it ended: its status tells which."""
+    status = transaction.status
+    metrics.transactions_total.labels(status.value).inc()
+    metrics.transactions_amount_total.labels(status.value).inc(int(transaction.amount))
+    metrics.MERCHANT_LABELS.count(transaction.merchant, status)
 
 
 def new_id(now: datetime) -> uuid.UUID:
@@ -69,7 +77,7 @@ def end_transaction(
     callbacks.end_held(conn, transaction.row, finished.status.lower(), now)
     kind = WebhookType.COMPLETED if completed else WebhookType.FAILED
     write_delivery(conn, finished, kind, now=now, effects=effects)
-    effects.ended.append(finished.status)
+    effects.ended.append(finished)
     return finished
 
 

@@ -48,7 +48,7 @@ from mpesa_gateway.errors import (
 from mpesa_gateway.log import get_logger
 from mpesa_gateway.store import events, transactions
 from mpesa_gateway.store.pool import Connection, Pool
-from mpesa_gateway.usecases.endings import Effects, new_id
+from mpesa_gateway.usecases.endings import Effects, count_transaction, new_id
 from mpesa_gateway.usecases.pushes import PushAnswer, pending_answer, record_outcome
 
 LOGGER = get_logger(__name__)
@@ -120,7 +120,7 @@ class Payments:
             created, transaction = self._create(conn, merchant, request, webhook_url, token)
         if not created:
             return replay(transaction, request), Effects()
-        metrics.transactions_total.labels("PENDING").inc()
+        count_transaction(transaction)
         outcome = self._push(merchant, transaction, token)
         metrics.stk_push_total.labels(outcome.kind.lower()).inc()
         answer, effects = self._save_outcome(transaction, outcome)
@@ -201,6 +201,7 @@ class Payments:
         grant = self.budgets.take(f"push:{app_id(merchant)}", self.push_per_minute)
         metrics.daraja_budget_remaining.labels("push").set(grant.left)
         if not grant.granted:
+            metrics.daraja_budget_refused_total.labels("push").inc()
             return not_sent(
                 "the budget of pushes is used up", retry_after_s=math.ceil(grant.wait_s)
             )

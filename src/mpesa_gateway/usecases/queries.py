@@ -82,6 +82,7 @@ class Queries:
         grant = self.budgets.take(f"query:{app_id(merchant)}", self.per_minute, burst=BURST)
         metrics.daraja_budget_remaining.labels("query").set(grant.left)
         if not grant.granted:
+            metrics.daraja_budget_refused_total.labels("query").inc()
             self._postpone(row, max(timedelta(seconds=grant.wait_s), TURNED_AWAY_WAIT))
             return Effects()
         outcome = self._query(merchant, claimed.checkout_request_id)
