@@ -98,6 +98,8 @@ class Config:
     db_max_conns: int
     merchants_dir: Path | None
     failpoints: Path | None
+    otlp_endpoint: str
+    traces_sample_ratio: float
     log_format: str
     log_level: str
     default_merchant: Merchant | None

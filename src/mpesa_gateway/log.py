@@ -5,29 +5,29 @@ Every logger of the process goes through the same masking, libraries and traceba
 
 from __future__ import annotations
 
+import atexit
 import logging
-import re
 import sys
+import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from mpesa_gateway.domain.phone import mask_phone
+from mpesa_gateway.masking import MAX_ITEMS, mask_value, shortened
 
-MAX_VALUE_LENGTH = 4000
-_PHONE = re.compile(r"(?<![0-9A-Za-z])\+?(?:254|0)[17][0-9]{8}(?![0-9A-Za-z])", re.ASCII)
-_CHECKOUT_REQUEST_ID = re.compile(r"ws_CO_[A-Za-z0-9_]+")
-_TOKEN_IN_PATH = re.compile(r"(/callback/)[^\s\"'?#]+")
-_LONG_HEX = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{64}(?![0-9A-Za-z])")
-_URL_PASSWORD = re.compile(r"([a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s/@]+@")
-_CREDENTIAL = re.compile(r"\b(Basic|Bearer)\s+[A-Za-z0-9+/=._~-]+", re.IGNORECASE)
-_WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=]+")
-# Values under these names are dropped whole, whatever they look like.
-_SECRET_NAMES = re.compile(
-    r"secret|password|passkey|api_?key|consumer_?key|authorization|credential|access_token",
-    re.IGNORECASE,
-)
+# A line that would be longer is written with shorter values, at last without them.
+MAX_LINE_LENGTH = 16 * 1024
+SHORTER = (1000, 200, 40)
+# Of one sentence, warnings and errors beyond so many in a window are counted, not written.
+REPEATS = 60
+WINDOW_S = 60.0
+MAX_SENTENCES = 500
+SUPPRESSED = "lines suppressed"
+# What every line keeps.
+_HEAD = ("event", "level", "logger", "timestamp", "filename", "lineno", "transaction_id")
 
 # Loud libraries: their INFO lines would drown ours, or repeat what we log ourselves.
 _QUIET = {
@@ -42,37 +42,87 @@ _QUIET = {
 }
 
 
-def mask(text: str) -> str:
-    """The text without whole phone numbers, CheckoutRequestIDs, callback tokens or credentials."""
-    text = _CHECKOUT_REQUEST_ID.sub("ws_CO_***", text)
-    text = _TOKEN_IN_PATH.sub(r"\1***", text)
-    text = _LONG_HEX.sub("***", text)
-    text = _PHONE.sub(lambda match: mask_phone(match[0]), text)
-    text = _URL_PASSWORD.sub(r"\1:***@", text)
-    text = _CREDENTIAL.sub(r"\1 ***", text)
-    return _WEBHOOK_SECRET.sub("whsec_***", text)
+class Repeats(logging.Filter):
+    """Lets a sentence of warning or worse through so often a window, and says what it kept back.
 
+    The database keeps each conflict, quarantine and failed webhook; the log need not in a storm.
+    """
 
-def _masked(value: Any, depth: int = 0) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, dict) and depth < 4:
-        return {
-            mask(str(key)): "***" if _SECRET_NAMES.search(str(key)) else _masked(item, depth + 1)
-            for key, item in value.items()
-        }
-    if isinstance(value, list | tuple | set) and depth < 4:
-        return [_masked(item, depth + 1) for item in value]
-    text = mask(value if isinstance(value, str) else str(value))
-    if isinstance(value, int | float):
-        return value if text == str(value) else text
-    return text if len(text) <= MAX_VALUE_LENGTH else text[:MAX_VALUE_LENGTH] + "…"
+    def __init__(self, time_s: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._time_s = time_s
+        self._lock = threading.Lock()
+        self._counts: dict[tuple[str, str], int] = {}
+        self._ends_at = float("-inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written."""
+        if record.levelno < logging.WARNING:
+            # A storm's end is told by whatever is said next.
+            if self._counts and self._time_s() >= self._ends_at:
+                self.tell()
+            return True
+        sentence = record.msg.get("event") if isinstance(record.msg, dict) else record.msg
+        if sentence == SUPPRESSED:
+            return True
+        if self._time_s() >= self._ends_at:
+            self.tell()
+        key = (record.name, str(sentence)[:200])
+        with self._lock:
+            if key not in self._counts and len(self._counts) >= MAX_SENTENCES:
+                key = ("", "other sentences")
+            self._counts[key] = self._counts.get(key, 0) + 1
+            return self._counts[key] <= REPEATS
+
+    def tell(self) -> None:
+        """Begin a window, and write what the one before it kept back."""
+        with self._lock:
+            counts, self._counts = self._counts, {}
+            self._ends_at = self._time_s() + WINDOW_S
+        for (name, sentence), count in counts.items():
+            if count > REPEATS:
+                get_logger(name or __name__).warning(
+                    SUPPRESSED, sentence=sentence, lines=count - REPEATS
+                )
 
 
 def mask_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Mask every value of a line, and drop what its name calls secret (structlog processor)."""
-    masked: EventDict = _masked(dict(event))
+    masked: EventDict = mask_value(_bounded(dict(event)))
     return masked
+
+
+def _bounded(event: EventDict) -> EventDict:
+    """With the head first, so that it stays when a line has too many names."""
+    if len(event) <= MAX_ITEMS:
+        return event
+    return {**{name: event[name] for name in _HEAD if name in event}, **event}
+
+
+class BoundedRenderer:
+    """Renders a line; one that is too long again with shorter values, at last its head alone."""
+
+    def __init__(self, render: Callable[..., Any]) -> None:
+        self._render = render
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
+        """The line."""
+        line = str(self._render(logger, method, dict(event)))
+        for length in SHORTER:
+            if len(line) <= MAX_LINE_LENGTH:
+                return line
+            cut = {name: _cut(value, length) for name, value in event.items()}
+            line = str(self._render(logger, method, {**cut, "truncated": True}))
+        if len(line) > MAX_LINE_LENGTH:
+            head = {name: _cut(event[name], 200) for name in _HEAD if name in event}
+            line = str(self._render(logger, method, {**head, "truncated": True}))
+        return line
+
+
+def _cut(value: Any, length: int) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return shortened(value if isinstance(value, str) else str(value), length)
 
 
 def configure_logging(log_format: str, level: str) -> None:
@@ -101,11 +151,14 @@ def configure_logging(log_format: str, level: str) -> None:
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             mask_event,
-            renderer,
+            BoundedRenderer(renderer),
         ],
     )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(formatter)
+    repeats = Repeats()
+    handler.addFilter(repeats)
+    atexit.register(repeats.tell)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -123,3 +176,12 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger. Write a constant sentence, and what varies as keywords."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
+
+
+def begin(**values: object) -> None:
+    """Work of its own begins in this context: what was said of other work is forgotten.
+
+    The values are in each of its lines, as is what `tracing.follow` adds later.
+    """
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(**values)

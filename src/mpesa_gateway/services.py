@@ -22,6 +22,7 @@ from mpesa_gateway.config import Config
 from mpesa_gateway.merchants import MerchantDirectory
 from mpesa_gateway.store.migrations import load_migrations, migrations_directory
 from mpesa_gateway.store.pool import Pool
+from mpesa_gateway.tracing import start_tracing, stop_tracing
 from mpesa_gateway.usecases.callbacks import Callbacks
 from mpesa_gateway.usecases.deliveries import Deliveries
 from mpesa_gateway.usecases.gate import Gate
@@ -73,9 +74,16 @@ class Services:
 
 @contextmanager
 def open_services(
-    config: Config, *, clock: Callable[[], datetime] = utc_now, guard: Guard | None = None
+    config: Config,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    guard: Guard | None = None,
+    role: str | None = None,
 ) -> Iterator[Services]:
-    """Open pools, clients and the merchant directory; close them at the end."""
+    """Open pools, clients and the merchant directory; close them at the end.
+
+    `role` names this process in its traces; without one it makes none.
+    """
     pool = Pool(config.database_url, size=config.db_max_conns, name="work")
     reserved_pool = Pool(config.database_url, size=RESERVED_CONNECTIONS, name="inbox")
     client = open_redis(config.redis_url)
@@ -89,6 +97,8 @@ def open_services(
         config.metrics_merchant_max if config.metrics_merchant_label else 0
     )
     metrics.schema_version_needed.set(needed_schema_version())
+    if role is not None:
+        start_tracing(config.otlp_endpoint, config.traces_sample_ratio, role)
     try:
         pool.open()
         reserved_pool.open()
@@ -99,6 +109,7 @@ def open_services(
         pool.close()
         reserved_pool.close()
         client.close()
+        stop_tracing()
 
 
 def _wire(

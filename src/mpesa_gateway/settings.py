@@ -68,6 +68,17 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def ratio(value: str) -> float:
+    """From 0 to 1."""
+    try:
+        parsed = float(value)
+    except ValueError:
+        parsed = -1.0
+    if not 0 <= parsed <= 1:
+        raise ValueError(f"{value!r} is not a number from 0 to 1")
+    return parsed
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     """One of a few words."""
 
@@ -122,6 +133,11 @@ def http_url(value: str) -> str:
     if parts.query or parts.fragment or " " in value:
         raise ValueError(f"{value!r} must not have a query, a fragment or spaces")
     return value.rstrip("/")
+
+
+def optional_http_url(value: str) -> str:
+    """An absolute http(s) URL, or nothing."""
+    return http_url(value) if value else ""
 
 
 def store_url(*schemes: str) -> Callable[[str], str]:
@@ -329,6 +345,18 @@ SETTINGS: tuple[Setting, ...] = (
         "json",
         one_of("json", "console"),
         "`json` for machines, `console` for people.",
+    ),
+    Setting(
+        "OTLP_ENDPOINT",
+        "",
+        optional_http_url,
+        "Where traces go (OTLP over HTTP; `/v1/traces` is added); empty means no traces.",
+    ),
+    Setting(
+        "TRACES_SAMPLE_RATIO",
+        "1",
+        ratio,
+        "Share of payments that are traced, 0 to 1, where the caller's `traceparent` does not say.",
     ),
     Setting("LOG_LEVEL", "info", one_of("debug", "info", "warning", "error"), "Least level."),
 )

@@ -7,6 +7,7 @@ keeps results, and a message that is not ours is dropped and counted, never unpi
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import json
 import queue
 import threading
@@ -24,7 +25,7 @@ from mpesa_gateway import metrics
 from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.errors import UnavailableError
 from mpesa_gateway.failpoint import failpoint, step
-from mpesa_gateway.log import get_logger
+from mpesa_gateway.log import begin, get_logger
 from mpesa_gateway.services import Services
 from mpesa_gateway.usecases.pushes import end_expired_push
 
@@ -165,6 +166,11 @@ class Tasks:
 
     def do(self, work: Work) -> None:
         """Do it, and ring for what follows. Never raises: the row keeps what is not done."""
+        # A context of its own: what its lines say of a payment ends with it.
+        contextvars.copy_context().run(self._do_alone, work)
+
+    def _do_alone(self, work: Work) -> None:
+        begin()
         failpoint(f"work.{work.kind.value}.begin")
         try:
             following = self._do(work)

@@ -27,7 +27,7 @@ def run_worker(config: Config) -> None:
     # Until huey has its own handlers: a pod may be told to stop while it starts.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     metrics_socket = bind_metrics_port(config.server_host, config.metrics_port)
-    with open_services(config) as services:
+    with open_services(config, role="worker") as services:
         work_queue = WorkQueue(config.redis_url)
         bell = Bell(work_queue)
         bell.start()

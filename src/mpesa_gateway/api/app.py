@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ from mpesa_gateway.api.transactions import (
     TransactionsResource,
 )
 from mpesa_gateway.domain.work import Work
-from mpesa_gateway.log import get_logger
+from mpesa_gateway.log import begin, get_logger
 from mpesa_gateway.services import Services
 
 LOGGER = get_logger(__name__)
@@ -32,6 +33,8 @@ READS_WAITING = 240
 HEALTH_THREADS = 2
 HEALTH_WAITING = 62
 NO_ROUTE = "none"
+# The caller's own name of a request: in its lines, and sent back.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 _UNLOGGED = frozenset({"/health", "/livez", "/readyz"})
 
 
@@ -56,9 +59,15 @@ class Middleware:
             threads.close()
         self._on_shutdown()
 
-    async def process_request(self, req: Request, _resp: Response) -> None:
-        """Note when it began."""
+    async def process_request(self, req: Request, resp: Response) -> None:
+        """Note when it began, and what its caller calls it."""
         req.context.started = time.monotonic()
+        request_id = req.get_header("X-Request-ID")
+        if request_id is None or not _REQUEST_ID.fullmatch(request_id):
+            begin()
+            return
+        begin(request_id=request_id)
+        resp.set_header("X-Request-ID", request_id)
 
     async def process_response(
         self, req: Request, resp: Response, _resource: object, _succeeded: bool

@@ -14,6 +14,7 @@ from mpesa_gateway.api.inbox import Inbox, Verdict
 from mpesa_gateway.domain.ids import CallbackToken, find_callback_token
 from mpesa_gateway.domain.merchant import Address, Network, is_allowed
 from mpesa_gateway.errors import NotFoundError, UnavailableError
+from mpesa_gateway.tracing import follow
 
 ACCEPTED = '{"ResultCode": 0, "ResultDesc": "Accepted"}'
 # What is kept beside the body; enough to see who sent it and what it claimed to be.
@@ -79,6 +80,8 @@ class CallbackResource:
             raise
         if verdict is not Verdict.KEPT:
             raise _rejected(verdict.value)
+        if token is not None:
+            follow(token.transaction, None)
         resp.text = ACCEPTED
         resp.content_type = "application/json"
         metrics.callback_ack_seconds.observe(time.monotonic() - started)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 
-from mpesa_gateway import metrics
+from mpesa_gateway import metrics, tracing
 from mpesa_gateway.domain.ids import CallbackToken
 from mpesa_gateway.domain.merchant import Address, Network, is_allowed
 from mpesa_gateway.domain.work import Work, WorkKind
@@ -60,6 +60,8 @@ class Arrival:
     future: asyncio.Future[Verdict] = field(repr=False)
     sha256: bytes = b""
     transaction: int | None = None
+    started_at_ns: int | None = None
+    span: tracing.Span = tracing.NO_SPAN
 
     def to_row(self) -> NewCallback:
         """As the store keeps it."""
@@ -70,6 +72,7 @@ class Arrival:
             headers=self.headers,
             source=str(self.address),
             received_at=self.received_at,
+            traceparent=self.span.traceparent,
         )
 
 
@@ -125,6 +128,7 @@ class Inbox:
             received_at=self._clock(),
             future=asyncio.get_running_loop().create_future(),
             sha256=hashlib.sha256(body).digest(),
+            started_at_ns=tracing.started_at_ns(),
         )
         with self._changed:
             full = len(self._waiting) >= MAX_WAITING
@@ -188,6 +192,8 @@ class Inbox:
             verdict = self._verdict(arrival, owner, snapshot)
             if verdict is Verdict.KEPT:
                 arrival.transaction = owner.row if owner is not None else None
+                if arrival.started_at_ns is not None:
+                    _trace(arrival, owner)
                 allowed.append(arrival)
             else:
                 refused.append((arrival, verdict))
@@ -262,6 +268,27 @@ def _answer(results: Sequence[tuple[Arrival, Verdict | Exception]]) -> None:
     for loop, answers in loops.items():
         if not loop.is_closed():
             loop.call_soon_threadsafe(_resolve, answers)
+    if tracing.is_on():
+        # After the answers, which nothing of a trace may hold up.
+        for arrival, result in results:
+            _end(arrival, result)
+
+
+def _trace(arrival: Arrival, owner: TokenOwner | None) -> None:
+    """Begin its span, only now: the payment's trace was not known when it came."""
+    arrival.span = tracing.span(
+        "callback",
+        parent=owner.traceparent if owner is not None else None,
+        kind="server",
+        started_at_ns=arrival.started_at_ns,
+        transaction_id=owner.id if owner is not None else None,
+    )
+
+
+def _end(arrival: Arrival, result: Verdict | Exception) -> None:
+    outcome = result.value if isinstance(result, Verdict) else type(result).__name__
+    arrival.span.set(outcome=outcome)
+    arrival.span.end()
 
 
 def _resolve(answers: list[tuple[Arrival, Verdict | Exception]]) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from falcon.asgi import Request, Response
 
+from mpesa_gateway import tracing
 from mpesa_gateway.api.auth import authenticate
 from mpesa_gateway.api.bodies import INITIATE_LIMIT, parse_json_object, read_body
 from mpesa_gateway.api.errors import PROBLEM_JSON
@@ -125,7 +126,11 @@ class InitiateResource:
         request = parse_payment_request(
             parse_json_object(raw, req.content_type), allow_private=self._payments.allow_private
         )
-        answer = await self._threads.run(lambda: self._initiate(merchant, request))
+        parent = tracing.parse_traceparent(req.get_header("traceparent"))
+        with tracing.span("initiate", parent=parent, kind="server", merchant=merchant.name) as span:
+            answer = await self._threads.run(lambda: self._initiate(merchant, request))
+            span.set(status=answer.status, replayed=answer.replayed)
+            tracing.follow(answer.transaction_id, span.traceparent)
         resp.status = answer.status
         resp.content_type = "application/json" if answer.status < 400 else PROBLEM_JSON
         resp.text = answer.body

@@ -233,7 +233,7 @@ class ApiApplication(BaseApplication):  # type: ignore[misc]
         configure_logging(config.log_format, config.log_level)
         _allow_many_files()
         opened = ExitStack()
-        services = opened.enter_context(open_services(config))
+        services = opened.enter_context(open_services(config, role="api"))
         bell = Bell(WorkQueue(config.redis_url))
         bell.start()
         opened.callback(bell.stop)

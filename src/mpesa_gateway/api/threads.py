@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -29,7 +30,9 @@ class Threads:
         if self._running >= self._most:
             raise UnavailableError("too many requests are being served")
         self._running += 1
-        future = asyncio.get_running_loop().run_in_executor(self._executor, call)
+        # With what is known of the request, for its log lines and its trace.
+        context = contextvars.copy_context()
+        future = asyncio.get_running_loop().run_in_executor(self._executor, context.run, call)
         future.add_done_callback(self._done)
         return await asyncio.shield(future)
 

@@ -16,7 +16,7 @@ from decimal import Decimal
 
 import requests
 
-from mpesa_gateway import metrics
+from mpesa_gateway import metrics, tracing
 from mpesa_gateway.clients.deadline import exchange
 from mpesa_gateway.clients.egress import read_at_most
 from mpesa_gateway.domain.merchant import Merchant
@@ -79,8 +79,10 @@ class Daraja:
     def fetch_token(self, base_url: str, consumer_key: str, consumer_secret: str) -> TokenAnswer:
         """A new access token. It ends the one before it, so fetch through `TokenCache` only."""
         started = time.monotonic()
-        answer = self._fetch_token(base_url, consumer_key, consumer_secret)
-        outcome = "ok" if answer.token else "refused" if answer.refused else "unreachable"
+        with tracing.span("daraja token", kind="client") as span:
+            answer = self._fetch_token(base_url, consumer_key, consumer_secret)
+            outcome = "ok" if answer.token else "refused" if answer.refused else "unreachable"
+            span.set(outcome=outcome)
         _observe("token", outcome, started)
         return answer
 
@@ -117,8 +119,10 @@ class Daraja:
             "TransactionDesc": push.description,
         }
         started = time.monotonic()
-        outcome = self._push(merchant.base_url, body, token)
-        label = "throttled" if outcome.throttled else outcome.kind.lower()
+        with tracing.span("daraja push", kind="client") as span:
+            outcome = self._push(merchant.base_url, body, token)
+            label = "throttled" if outcome.throttled else outcome.kind.lower()
+            span.set(outcome=label, code=outcome.code)
         _observe("push", label, started)
         return outcome
 
@@ -146,16 +150,20 @@ class Daraja:
         }
         url = f"{merchant.base_url}/mpesa/stkpushquery/v1/query"
         started = time.monotonic()
+        with tracing.span("daraja query", kind="client") as span:
+            outcome = self._query(url, body, token)
+            span.set(outcome=outcome.kind.lower(), code=outcome.code)
+        _observe("query", outcome.kind.lower(), started)
+        return outcome
+
+    def _query(self, url: str, body: dict[str, object], token: str) -> QueryOutcome:
         with exchange(QUERY_TIMEOUT_S), step("daraja.query"):
             try:
                 status, answer = self._post(url, body, token, QUERY_TIMEOUT_S)
-                outcome = classify_query(status, answer)
+                return classify_query(status, answer)
             except (requests.RequestException, OSError) as error:
-                outcome = QueryOutcome(
-                    QueryClass.NO_INFORMATION, None, f"no answer: {type(error).__name__}"
-                )
-        _observe("query", outcome.kind.lower(), started)
-        return outcome
+                problem = type(error).__name__
+                return QueryOutcome(QueryClass.NO_INFORMATION, None, f"no answer: {problem}")
 
     def _post(
         self, url: str, body: dict[str, object], token: str, timeout_s: float

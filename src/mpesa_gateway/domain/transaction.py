@@ -121,6 +121,8 @@ class Transaction:
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None
+    # W3C's, of the request that made it; None without traces.
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,15 @@ class TokenOwner:
     row: int
     merchant: str
     callback_secret_sha256: bytes
+    traceparent: str | None
 
 
 def find_token_owners(conn: Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, TokenOwner]:
     """The transactions of these tokens, by their public id. The secret is checked by the caller."""
     cursor = conn.cursor(row_factory=class_row(TokenOwner))
     cursor.execute(
-        'SELECT internal_transaction_id AS id, id AS "row", merchant, callback_secret_sha256'
+        'SELECT internal_transaction_id AS id, id AS "row", merchant, callback_secret_sha256,'
+        " traceparent"
         " FROM transactions WHERE internal_transaction_id = ANY(%s)",
         [list(ids)],
     )
@@ -45,6 +47,7 @@ class NewCallback:
     source: str
     received_at: datetime
     copies: int = 1
+    traceparent: str | None = None
 
     @property
     def key(self) -> tuple[int, bytes]:
@@ -58,14 +61,18 @@ def insert_batch(conn: Connection, batch: Sequence[NewCallback]) -> list[int]:
     Callers remove equal keys and sort, so that one statement never meets a key twice and two
     processes never lock each other out.
     """
+    traceparents = [callback.traceparent for callback in batch]
     cursor = conn.execute(
         "INSERT INTO callbacks (transaction_id, by_token, body, body_sha256, headers, source,"
-        " received_at, last_received_at, copies, next_attempt_at)"
+        " received_at, last_received_at, copies, next_attempt_at,"
+        " traceparent)"
         " SELECT u.transaction_id, u.transaction_id IS NOT NULL, u.body, u.body_sha256, u.headers,"
-        " u.source::inet, u.received_at, u.received_at, u.copies, u.received_at"
+        " u.source::inet, u.received_at, u.received_at, u.copies, u.received_at,"
+        " u.traceparent"
         " FROM unnest(%s::bigint[], %s::bytea[], %s::bytea[], %s::jsonb[], %s::text[],"
-        " %s::timestamptz[], %s::int[])"
-        " AS u (transaction_id, body, body_sha256, headers, source, received_at, copies)"
+        " %s::timestamptz[], %s::int[], %s::text[])"
+        " AS u (transaction_id, body, body_sha256, headers, source, received_at, copies,"
+        " traceparent)"
         " ON CONFLICT (transaction_id, body_sha256) WHERE by_token DO UPDATE"
         " SET copies = callbacks.copies + excluded.copies,"
         " last_received_at = excluded.last_received_at"
@@ -78,6 +85,8 @@ def insert_batch(conn: Connection, batch: Sequence[NewCallback]) -> list[int]:
             [callback.source for callback in batch],
             [callback.received_at for callback in batch],
             [callback.copies for callback in batch],
+            # Without traces one null for all: it costs nothing.
+            traceparents if any(traceparents) else None,
         ],
     )
     return [row[0] for row in cursor if row[1]]
@@ -94,6 +103,7 @@ class Callback:
     source: str | None
     received_at: datetime
     requeued_by: str | None
+    traceparent: str | None
 
 
 def lock_received(conn: Connection, callback_id: int) -> Callback | None:
@@ -101,7 +111,7 @@ def lock_received(conn: Connection, callback_id: int) -> Callback | None:
     cursor = conn.cursor(row_factory=class_row(Callback))
     cursor.execute(
         "SELECT id, transaction_id, by_token, body, host(source) AS source, received_at,"
-        " requeued_by FROM callbacks WHERE id = %s AND state = 'RECEIVED'"
+        " requeued_by, traceparent FROM callbacks WHERE id = %s AND state = 'RECEIVED'"
         " FOR UPDATE SKIP LOCKED",
         [callback_id],
     )

@@ -24,14 +24,15 @@ class NewDelivery:
     origin: str
     body: bytes
     conflict: int | None = None
+    traceparent: str | None = None
 
 
 def insert(conn: Connection, delivery: NewDelivery, now: datetime) -> int:
     """The new delivery's id. A second delivery of the same end breaks a constraint."""
     cursor = conn.execute(
         "INSERT INTO deliveries (webhook_id, transaction_id, conflict_id, merchant, type, url,"
-        " origin, body, next_attempt_at, created_at)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
+        " origin, body, next_attempt_at, created_at, traceparent)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
         [
             delivery.webhook_id,
             delivery.transaction,
@@ -43,6 +44,7 @@ def insert(conn: Connection, delivery: NewDelivery, now: datetime) -> int:
             delivery.body,
             now,
             now,
+            delivery.traceparent,
         ],
     )
     row = cursor.fetchone()
@@ -67,6 +69,9 @@ class Delivery:
     claim: int
     lease_until: datetime | None
     created_at: datetime
+    # What the merchant calls it; for logs and traces.
+    public_id: uuid.UUID
+    traceparent: str | None
 
 
 def lock_due(conn: Connection, delivery_id: int, now: datetime) -> Delivery | None:
@@ -77,7 +82,9 @@ def lock_due(conn: Connection, delivery_id: int, now: datetime) -> Delivery | No
     cursor = conn.cursor(row_factory=class_row(Delivery))
     cursor.execute(
         "SELECT id, webhook_id, transaction_id, merchant, url, origin, body, attempts_made,"
-        " failures, claim, lease_until, created_at FROM deliveries d"
+        " failures, claim, lease_until, created_at, traceparent,"
+        " (SELECT internal_transaction_id FROM transactions t WHERE t.id = d.transaction_id)"
+        " AS public_id FROM deliveries d"
         " WHERE id = %s AND state = 'PENDING' AND next_attempt_at <= %s"
         " AND (lease_until IS NULL OR lease_until <= %s)"
         " AND NOT EXISTS (SELECT FROM deliveries e WHERE e.transaction_id = d.transaction_id"

@@ -75,6 +75,7 @@ class Intent:
     callback_secret_sha256: bytes
     push_lease_until: datetime
     prompt_until: datetime
+    traceparent: str | None = None
 
 
 def insert_intent(conn: Connection, intent: Intent, now: datetime) -> Transaction | None:
@@ -85,8 +86,8 @@ def insert_intent(conn: Connection, intent: Intent, now: datetime) -> Transactio
         "INSERT INTO transactions (internal_transaction_id, merchant, idempotency_key,"
         " request_sha256, amount, phone, short_code, webhook_url, account_reference, description,"
         " push_state, push_lease_until, prompt_until, callback_secret_sha256, created_at,"
-        " updated_at)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'INTENT', %s, %s, %s, %s, %s)"
+        " updated_at, traceparent)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'INTENT', %s, %s, %s, %s, %s, %s)"
         " ON CONFLICT (merchant, idempotency_key) DO NOTHING RETURNING *",
         [
             intent.id,
@@ -104,6 +105,7 @@ def insert_intent(conn: Connection, intent: Intent, now: datetime) -> Transactio
             intent.callback_secret_sha256,
             now,
             now,
+            intent.traceparent,
         ],
     )
     return cursor.fetchone()

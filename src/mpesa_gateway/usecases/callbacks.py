@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mpesa_gateway import metrics
+from mpesa_gateway import metrics, tracing
 from mpesa_gateway.domain.callback import (
     CallbackUnreadableError,
     StkCallback,
@@ -93,28 +94,32 @@ class Callbacks:
 
     def _apply_once(self, callback_id: int) -> Effects:
         effects = Effects()
-        now = self.clock()
-        with self.pool.transaction("callback.apply") as conn:
-            callback = callbacks.lock_received(conn, callback_id)
-            if callback is None:
-                return effects
-            parsed, done = self._process(conn, callback, now, effects)
-            callbacks.save_outcome(
-                conn,
-                callback.id,
-                done.state,
-                done.outcome,
-                transaction=done.transaction,
-                checkout_request_id=parsed.checkout_request_id if parsed else None,
-                now=now,
-            )
-        effects.count()
-        self._observe(callback, done)
+        now, started_at_ns = self.clock(), tracing.started_at_ns()
+        # The span ends after the commit, yet its parent is in the row that the commit is about.
+        with ExitStack() as stack:
+            with self.pool.transaction("callback.apply") as conn:
+                callback = callbacks.lock_received(conn, callback_id)
+                if callback is None:
+                    return effects
+                span = stack.enter_context(_span(callback, started_at_ns))
+                parsed, done = self._process(conn, callback, now, effects)
+                callbacks.save_outcome(
+                    conn,
+                    callback.id,
+                    done.state,
+                    done.outcome,
+                    transaction=done.transaction,
+                    checkout_request_id=parsed.checkout_request_id if parsed else None,
+                    now=now,
+                )
+            effects.count()
+            span.set(state=done.state, outcome=done.outcome)
+            self._observe(callback, done)
         return effects
 
     def _observe(self, callback: Callback, done: _Done) -> None:
         lag_s = max((self.clock() - callback.received_at).total_seconds(), 0.0)
-        metrics.callback_lag_seconds.observe(lag_s)
+        metrics.callback_lag_seconds.observe(lag_s, tracing.exemplar())
         label = "quarantined" if done.state == "QUARANTINED" else done.outcome
         metrics.callbacks_total.labels(label).inc()
         log = LOGGER.warning if done.state == "QUARANTINED" else LOGGER.info
@@ -136,6 +141,7 @@ class Callbacks:
             # The id before the row, as `record_outcome` does, so that the two never wait in a ring.
             transactions.lock_checkout_request_id(conn, parsed.checkout_request_id)
             transaction = transactions.lock(conn, callback.transaction_id)
+            tracing.follow(transaction.id, transaction.traceparent)
             return parsed, self._settle(conn, callback, transaction, parsed, now, effects)
         if self.token_required and callback.requeued_by is None:
             return parsed, _quarantine("token_required")
@@ -156,6 +162,7 @@ class Callbacks:
             # It may have come before its push's answer; learning the id offers it again.
             return _quarantine("unmatched")
         transaction = transactions.lock(conn, row)
+        tracing.follow(transaction.id, transaction.traceparent)
         if not self._source_allowed(callback, transaction) and callback.requeued_by is None:
             events.append(conn, row, "callback", "source_not_allowed", now)
             return _quarantine("source_not_allowed", row)
@@ -287,7 +294,7 @@ class Callbacks:
             receipt=parsed.receipt,
         )
         effects.conflicts.append(kind)
-        LOGGER.error("conflict", transaction_id=str(transaction.id), conflict=kind)
+        LOGGER.error("conflict", conflict=kind)
         if settlement.money_taken:
             detail = {"kind": kind, "receipt": parsed.receipt, "metadata": parsed.metadata()}
             write_delivery(
@@ -300,6 +307,16 @@ class Callbacks:
                 conflict_detail=detail,
             )
         return _Done("APPLIED", Verdict.CONFLICT, transaction.row)
+
+
+def _span(callback: Callback, started_at_ns: int | None) -> tracing.Span:
+    return tracing.span(
+        "callback apply",
+        parent=callback.traceparent,
+        kind="consumer",
+        started_at_ns=started_at_ns,
+        callback=callback.id,
+    )
 
 
 def _ask_person(conn: Connection, transaction: Transaction, sentence: str, now: datetime) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mpesa_gateway import metrics
+from mpesa_gateway import metrics, tracing
 from mpesa_gateway.clients.webhooks import WebhookClient
 from mpesa_gateway.domain.delivery import (
     PARK_AFTER_FAILURES,
@@ -67,16 +67,35 @@ class Deliveries:
             return []
         if claimed.waited_s is not None:
             metrics.webhook_first_attempt_lag_seconds.observe(claimed.waited_s)
-        delivery, now = claimed.delivery, self.clock()
+        delivery = claimed.delivery
         try:
-            headers = webhook_headers(
-                delivery.webhook_id, claimed.merchant.webhook_secrets, delivery.body, now
-            )
-            attempt = self.webhooks.post(delivery.url, delivery.body, headers, now)
-            woken = self._finish(claimed, attempt)
+            woken = self._try(claimed)
         finally:
             waiting = self.gate.leave(delivery.origin)
         return [Work(WorkKind.DELIVERY, it) for it in dict.fromkeys([*waiting, *woken])]
+
+    def _try(self, claimed: _Claimed) -> list[int]:
+        delivery, now = claimed.delivery, self.clock()
+        with tracing.span(
+            "webhook attempt",
+            parent=delivery.traceparent,
+            kind="client",
+            delivery=delivery.id,
+            attempt=claimed.number,
+        ) as span:
+            tracing.follow(delivery.public_id, delivery.traceparent)
+            headers = webhook_headers(
+                delivery.webhook_id, claimed.merchant.webhook_secrets, delivery.body, now
+            )
+            # Not signed: it names this try, and the bytes stay equal in all of them.
+            headers |= {"traceparent": span.traceparent} if span.traceparent else {}
+            attempt = self.webhooks.post(delivery.url, delivery.body, headers, now)
+            span.set(
+                outcome=attempt.outcome.value,
+                status=attempt.response_status_code,
+                reason=attempt.reason,
+            )
+            return self._finish(claimed, attempt)
 
     def _claim(self, delivery_id: int) -> _Claimed | None:
         now = self.clock()

@@ -16,6 +16,7 @@ from mpesa_gateway.domain.transaction import Ending, Status, Transaction, finish
 from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.store import callbacks, deliveries, events, transactions
 from mpesa_gateway.store.pool import Connection
+from mpesa_gateway.tracing import traceparent_within
 
 
 @dataclass
@@ -103,5 +104,6 @@ def write_delivery(
         origin=origin,
         body=webhook_body(kind, transaction, now, conflict=conflict_detail),
         conflict=conflict,
+        traceparent=traceparent_within(transaction.traceparent),
     )
     effects.work.append(Work(WorkKind.DELIVERY, deliveries.insert(conn, delivery, now)))

@@ -11,12 +11,13 @@ import json
 import math
 import secrets
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from mpesa_gateway import metrics
+from mpesa_gateway import metrics, tracing
 from mpesa_gateway.clients.budget import Budgets
 from mpesa_gateway.clients.daraja import PUSH_TIMEOUT_S, Daraja, Push
 from mpesa_gateway.clients.token import (
@@ -78,6 +79,7 @@ class InitiateAnswer:
 
     status: int
     body: str
+    transaction_id: uuid.UUID
     replayed: bool = False
 
     @property
@@ -120,11 +122,12 @@ class Payments:
             created, transaction = self._create(conn, merchant, request, webhook_url, token)
         if not created:
             return replay(transaction, request), Effects()
+        tracing.follow(transaction.id, transaction.traceparent)
         count_transaction(transaction)
         outcome = self._push(merchant, transaction, token)
         metrics.stk_push_total.labels(outcome.kind.lower()).inc()
         answer, effects = self._save_outcome(transaction, outcome)
-        return InitiateAnswer(answer.status, answer.body), effects
+        return InitiateAnswer(answer.status, answer.body, transaction.id), effects
 
     def _check(self, merchant: Merchant, request: PaymentRequest) -> str:
         """What only the merchant's settings can tell. The webhook URL to use."""
@@ -178,6 +181,7 @@ class Payments:
             callback_secret_sha256=token.secret_sha256,
             push_lease_until=now + self.leases.intent,
             prompt_until=now + PROMPT_LIFE,
+            traceparent=tracing.current_traceparent(),
         )
         created = transactions.insert_intent(conn, intent, now)
         if created is not None:
@@ -290,4 +294,6 @@ def replay(transaction: Transaction, request: PaymentRequest) -> InitiateAnswer:
         raise KeyReusedError("the idempotency key was used for another payment; make a new one")
     if transaction.response_status is None or transaction.response_body is None:
         raise KeyInFlightError("the first request with this key has not ended; ask again")
-    return InitiateAnswer(transaction.response_status, transaction.response_body, replayed=True)
+    return InitiateAnswer(
+        transaction.response_status, transaction.response_body, transaction.id, replayed=True
+    )

@@ -21,6 +21,7 @@ from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.log import get_logger
 from mpesa_gateway.store import callbacks, events, transactions
 from mpesa_gateway.store.pool import Connection, Pool, UniqueViolation, savepoint
+from mpesa_gateway.tracing import follow
 from mpesa_gateway.usecases.endings import Effects, end_transaction
 
 LOGGER = get_logger(__name__)
@@ -201,6 +202,7 @@ def end_expired_push(
     effects = Effects()
     with pool.transaction("push.expire") as conn:
         transaction = transactions.lock(conn, row)
+        follow(transaction.id, transaction.traceparent)
         lease = transaction.push_lease_until
         if lease is None or lease > now:
             return None

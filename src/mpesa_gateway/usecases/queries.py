@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mpesa_gateway import metrics
+from mpesa_gateway import metrics, tracing
 from mpesa_gateway.clients.budget import Budgets
 from mpesa_gateway.clients.daraja import Daraja
 from mpesa_gateway.clients.token import (
@@ -75,6 +75,11 @@ class Queries:
         claimed = self._claim(row)
         if claimed is None:
             return Effects()
+        with tracing.span("query", parent=claimed.transaction.traceparent, kind="consumer"):
+            tracing.follow(claimed.transaction.id, claimed.transaction.traceparent)
+            return self._ask(row, claimed)
+
+    def _ask(self, row: int, claimed: _Claimed) -> Effects:
         merchant = self.merchants().find(claimed.transaction.merchant)
         if merchant is None:
             self._postpone(row, MERCHANT_WAIT)
@@ -95,6 +100,7 @@ class Queries:
             if claim is None:
                 return None
             transaction = transactions.lock(conn, row)
+            tracing.follow(transaction.id, transaction.traceparent)
             if callbacks.has_unapplied(conn, row):
                 queries.postpone(conn, row, now + CALLBACK_WAIT)
                 return None
@@ -175,6 +181,7 @@ class Queries:
             else:
                 self._ask_again(conn, transaction, outcome, verdict.provisional_code, now)
         effects.count()
+        LOGGER.info("transaction asked after", answer=outcome.kind.lower(), code=outcome.code)
         return effects
 
     def _fail(
