@@ -4,11 +4,9 @@
 #   make logs SERVICE=api    one service only
 # An image that exists already: GATEWAY_IMAGE=registry.example.com/mpesa-gateway:1.2.3 make up
 
-BASE_IMAGE ?= python:3.13-slim-bookworm
 SIMULATOR  ?=
 VOLUMES    ?=
 SERVICE    ?=
-export BASE_IMAGE
 
 COMPOSE = docker compose
 ifneq ($(SIMULATOR),)
@@ -78,7 +76,7 @@ shell-db: ## psql in the database
 .PHONY: image
 image: ## Build the image (GATEWAY_IMAGE names it, BASE_IMAGE its base)
 	@$(NEEDS_DOCKER)
-	@docker build --tag $(IMAGE) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
+	@docker build --tag $(IMAGE) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
 	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(DOCKER_BUILD_FLAGS) .
 
 .PHONY: chart
