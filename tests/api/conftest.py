@@ -5,17 +5,23 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from daraja_simulator.server import RunningSimulator
 from daraja_simulator.settings import Settings
 from harness.gateway import Gateway, open_gateway
 from harness.initiate import write_merchants
+from harness.processes import processes
 from harness.receiver import Answer, Receiver
 from harness.safaricom import FakeSafaricom
 from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
+from mpesa_gateway.demo.processes import free_port
 from mpesa_gateway.store.migrations import (
     apply_migrations,
     load_migrations,
@@ -137,3 +143,38 @@ def by_hand(_by_hand: tuple[Gateway, FakeSafaricom], redis_url: str) -> Gateway:
     assert redis_url
     _by_hand[0].services.tokens._local.clear()
     return _by_hand[0]
+
+
+@dataclass
+class ApiProcess:
+    """`mpesa-gateway api` as an operator starts it: gunicorn, and uvicorn with our protocol."""
+
+    url: str
+    simulator: RunningSimulator
+    database_url: str
+
+    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        with psycopg.connect(self.database_url, row_factory=dict_row) as conn:
+            return conn.execute(query.encode(), values).fetchall()
+
+
+@pytest.fixture(scope="module")
+def api_process(
+    postgres: EmbeddedPostgres,
+    redis_server: EmbeddedRedis,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[ApiProcess]:
+    url, port = postgres.create_database("process", "template_gateway"), free_port()
+    with (
+        RunningSimulator(Settings(callback_delay=0.0)) as simulator,
+        processes(
+            tmp_path_factory.mktemp("process"),
+            database_url=url,
+            redis_url=redis_server.url(),
+            base_url=simulator.url,
+            callback_port=port,
+        ) as started,
+    ):
+        started.api(port)
+        yield ApiProcess(f"http://127.0.0.1:{port}", simulator, url)
+    postgres.drop_database("process")

@@ -21,7 +21,7 @@ from falcon.asgi import App, Request, Response
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from prometheus_client import REGISTRY
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn_worker import UvicornWorker
 
 from mpesa_gateway.api.app import create_app
@@ -44,26 +44,37 @@ DRAIN_S = 2.0
 GRACEFUL_TIMEOUT_S = 30
 MAX_CONNECTIONS = 4096
 MAX_HEADER_BYTES = 32 * 1024
+# Of a chunked body, what is no data: sizes, extensions, trailer. The smallest chunk, of one byte,
+# has five bytes of it, so each byte of data allows for some.
+MAX_FRAMING_BYTES = 32 * 1024
+FRAMING_PER_BYTE = 8
 HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
+BODY_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol with a deadline and a limit for the head of each request.
 
-    The rest of a body whose request is answered already has the same deadline: nobody reads it.
+    What is neither head nor data of a body has a limit too: the parser keeps a trailer in memory.
+    The same deadline holds for the first byte of a body, which falcon waits for before any code of
+    ours runs, and for the rest of a body whose request is answered already: nobody reads it.
     """
 
     header_timeout_s = HEADER_TIMEOUT_S
     max_header_bytes = MAX_HEADER_BYTES
+    max_framing_bytes = MAX_FRAMING_BYTES
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._in_head = True
+        self._framing_bytes = 0
+        self._data_bytes = 0
+        self._latest: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new connection owes its first head."""
@@ -81,27 +92,49 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what arrives before a head is complete."""
-        if self._in_head:
+        """Count what arrives before a head is complete, and what is no data behind it."""
+        was_in_head = self._in_head
+        if was_in_head:
             self._head_bytes += len(data)
             self._arm()
+        self._data_bytes = 0
         super().data_received(data)
+        if not was_in_head and not self._in_head:
+            self._count_framing(len(data))
         if self._in_head and self._head_bytes > self.max_header_bytes:
+            self._refuse_head()
+
+    def on_body(self, body: bytes) -> None:
+        """Data of a body, without its framing. From its first byte on the reader has a deadline."""
+        self._data_bytes += len(body)
+        super().on_body(body)
+        if not self.cycle.response_complete:
+            self._disarm()
+
+    def _count_framing(self, received: int) -> None:
+        framing = received - self._data_bytes
+        allowed = FRAMING_PER_BYTE * self._data_bytes
+        # Never below zero: much data would earn the right to a long trailer.
+        self._framing_bytes = max(0, self._framing_bytes + framing - allowed)
+        if self._framing_bytes > self.max_framing_bytes:
             self._refuse_head()
 
     def on_headers_complete(self) -> None:
         """The head is there. Raises ValueError, which ends the parser, when it is too long."""
-        self._in_head = False
         self._disarm()
         # Counted again, because a long head may have come in one piece.
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > self.max_header_bytes:
             self._refuse_head()
             raise ValueError("the head is too long")
+        self._in_head, self._framing_bytes = False, 0
         super().on_headers_complete()
+        self._latest = self.cycle
         if STOPPING.is_set:
             # The answer says so: a request on a connection that closes under it would be lost.
             self.cycle.keep_alive = False
+        if not self.pipeline:
+            self._arm()
 
     def on_message_complete(self) -> None:
         """The next head may take its time to begin (keep-alive), not to end."""
@@ -110,9 +143,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head, self._head_bytes = True, 0
 
     def on_response_complete(self) -> None:
-        """Answered; what is still to come of the body is thrown away, but not for ever."""
+        """Answered; what is still to come of the body is thrown away, but not for ever.
+
+        Or the next request of the pipeline begins, and its body has its time from now on.
+        """
         super().on_response_complete()
-        if not self._in_head and self.cycle.response_complete:
+        if not self._in_head:
             self._arm()
 
     def send_400_response(self, msg: str) -> None:
@@ -122,8 +158,18 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse_head(self) -> None:
         if not self.transport.is_closing():
-            self.transport.write(HEAD_TOO_LARGE)
-            self.transport.close()
+            self._end_with(HEAD_TOO_LARGE)
+
+    def _end_with(self, answer: bytes) -> None:
+        """Answer the request that is being read, unless an earlier one waits for its answer."""
+        latest = self._latest
+        if self._in_head:
+            is_next = latest is None or latest.response_complete
+        else:
+            is_next = latest is not None and not latest.response_started and not self.pipeline
+        if is_next:
+            self.transport.write(answer)
+        self.transport.close()
 
     def _arm(self) -> None:
         if self._timer is None and not self.transport.is_closing():
@@ -136,7 +182,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._timer = None
-        self.transport.close()
+        if self._in_head:
+            self.transport.close()
+        else:
+            self._end_with(BODY_TOO_SLOW)
 
 
 class Stopping:
