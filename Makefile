@@ -38,6 +38,10 @@ lint: $(VENV)/.dev ## Format, lint, strict types, import contracts
 format: $(VENV)/.dev ## Rewrite the code in the project's format
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
+.PHONY: dashboards
+dashboards: $(VENV)/.dev ## Write the chart's Grafana dashboards again from scripts/grafana
+	@PYTHONPATH=scripts $(BIN)/python -m grafana
+
 .PHONY: lock
 lock: $(VENV)/.dev ## Write the lock files again from pyproject.toml
 	@./scripts/lock $(BIN)/uv

@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from mpesa_gateway.domain.delivery import AttemptOutcome
 from mpesa_gateway.domain.push import PushClass
 from mpesa_gateway.domain.query import QueryClass
+from mpesa_gateway.domain.results import CATALOGUE, PUSH_REASONS
 from mpesa_gateway.domain.settlement import ConflictKind
 from mpesa_gateway.domain.transaction import Status
 
@@ -108,6 +109,11 @@ transactions_amount_total = Counter(
     "Shillings of transactions created (PENDING) and ended.",
     ["status"],
 )
+transaction_results_total = Counter(
+    "mpesa_transaction_results_total",
+    "Ends of transactions: whose doing (none when paid), and the catalogue's word for it.",
+    ["cause", "reason"],
+)
 sweeper_rescued_total = Counter(
     "mpesa_sweeper_rescued_total", "Work that no wake-up announced in time.", ["stage"]
 )
@@ -168,6 +174,8 @@ AGES: dict[str, str] = {
 }
 
 OTHER_MERCHANTS = "other"
+# Whose doing it is that a payment was paid.
+NOBODY = "none"
 
 
 class MerchantLabels:
@@ -226,6 +234,8 @@ _FROM_THE_START: tuple[tuple[Counter | Histogram, tuple[Iterable[str], ...]], ..
     (stale_completions_total, (("query", "delivery"),)),
     (http_requests_total, (("/initiate",), ("201", "500", "503"))),
 )
+for _meaning in (*CATALOGUE.values(), *PUSH_REASONS.values()):
+    transaction_results_total.labels(_meaning.cause or NOBODY, _meaning.reason)
 for _metric, _values in _FROM_THE_START:
     for _labels in product(*_values):
         _metric.labels(*_labels)

@@ -157,7 +157,6 @@ SETTINGS = {
     "safaricom_query_per_minute": "30",
     "safaricom_push_per_minute": "400",
     "metrics_merchant_label": "true",
-
 }
 
 

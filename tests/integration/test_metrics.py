@@ -59,6 +59,23 @@ def counts(gateway: Gateway, query: str) -> dict[str, float]:
     return {row["label"]: float(row["n"]) for row in gateway.rows(query) if row["n"]}
 
 
+def test_results_are_counted_as_the_merchants_are_told(gateway: Gateway, since: Since) -> None:
+    pay_in_every_way(gateway)
+
+    causes: dict[str, float] = {}
+    reasons: dict[str, float] = {}
+    for row in gateway.rows(
+        "SELECT internal_transaction_id AS id FROM transactions WHERE status <> 'PENDING'"
+    ):
+        result = gateway.transaction(str(row["id"]))["result"]
+        cause, reason = result["cause"] or "none", result["reason"]
+        causes[cause] = causes.get(cause, 0) + 1
+        reasons[reason] = reasons.get(reason, 0) + 1
+    assert causes.keys() == {"none", "customer", "merchant", "request", "safaricom"}
+    assert since.by("mpesa_transaction_results_total", "cause") == causes
+    assert since.by("mpesa_transaction_results_total", "reason") == reasons
+
+
 def test_counters_reconcile_with_the_database(gateway: Gateway, since: Since) -> None:
     pay_in_every_way(gateway)
 

@@ -12,7 +12,13 @@ from mpesa_gateway import metrics
 from mpesa_gateway.domain.delivery import WebhookType, webhook_body
 from mpesa_gateway.domain.endpoint import parse_endpoint
 from mpesa_gateway.domain.ids import uuid7
-from mpesa_gateway.domain.transaction import Ending, Status, Transaction, finish
+from mpesa_gateway.domain.transaction import (
+    Ending,
+    Status,
+    Transaction,
+    finish,
+    result_meaning,
+)
 from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.store import callbacks, deliveries, events, transactions
 from mpesa_gateway.store.pool import Connection
@@ -41,6 +47,10 @@ def count_transaction(transaction: Transaction) -> None:
     metrics.transactions_total.labels(status.value).inc()
     metrics.transactions_amount_total.labels(status.value).inc(int(transaction.amount))
     metrics.MERCHANT_LABELS.count(transaction.merchant, status)
+    meaning = result_meaning(transaction)
+    if meaning is not None:
+        cause = meaning.cause or metrics.NOBODY
+        metrics.transaction_results_total.labels(cause, meaning.reason).inc()
 
 
 def new_id(now: datetime) -> uuid.UUID:
