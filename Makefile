@@ -26,6 +26,10 @@ test: $(VENV)/.dev ## All tests, on a real Postgres and a real Redis (TESTS="tes
 test-crash: $(VENV)/.dev ## kill -9 at every failpoint of every scenario, and the table of what it came to
 	@$(BIN)/python scripts/test-crash
 
+.PHONY: test-planted
+test-planted: $(VENV)/.dev ## Proof that the suites can fail: each planted bug must be caught
+	@$(BIN)/python scripts/test-planted
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Format, lint, strict types, import contracts
 	@$(BIN)/ruff format --check .

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from psycopg.rows import dict_row
 
 from daraja_simulator.server import RunningSimulator
 from harness.merchants import write_merchant
-from harness.processes import Processes, processes
+from harness.processes import GATEWAY, Processes, processes
 from harness.receiver import Answer, Receiver
 from harness.settings import API_KEY
 from harness.waiting import wait_for
@@ -205,6 +206,21 @@ class CrashStack:
         newest_first = self.shop_secrets[-1:-3:-1]
         write_merchant(self._merchants, key=SHOP_KEY, webhook={"secrets": newest_first})
 
+    def pause_workers(self) -> None:
+        """They stand still, and hold what they hold."""
+        for worker in self._workers:
+            worker.send(signal.SIGSTOP)
+
+    def resume_workers(self) -> None:
+        """They go on as if no time had passed."""
+        for worker in self._workers:
+            worker.send(signal.SIGCONT)
+
+    def empty_redis(self) -> None:
+        """FLUSHALL."""
+        with redis.Redis.from_url(self.redis_url) as client:
+            client.flushall()
+
     # --- looking ---------------------------------------------------------------------------------
 
     def rows(self, query: str, *values: Any) -> list[Row]:
@@ -258,8 +274,15 @@ class CrashStack:
 
 
 @contextmanager
-def crash_stack(directory: Path, database_url: str, redis_url: str) -> Iterator[CrashStack]:
-    """Everything, started; ended at the end."""
+def crash_stack(
+    directory: Path,
+    database_url: str,
+    redis_url: str,
+    *,
+    program: Sequence[str] = GATEWAY,
+    **settings: str,
+) -> Iterator[CrashStack]:
+    """Everything, started; ended at the end. `settings` go before our own."""
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
     for name in ("failpoints", "merchants", "logs"):
@@ -274,9 +297,10 @@ def crash_stack(directory: Path, database_url: str, redis_url: str) -> Iterator[
             redis_url=redis_url,
             base_url=simulator.url,
             callback_port=port,
+            program=program,
             failpoints=str(directory / "failpoints"),
             merchants_dir=str(directory / "merchants"),
-            **SETTINGS,
+            **{**SETTINGS, **settings},
         ) as gateway,
     ):
         simulator.change(callback_delay=PIN_TIME_S, subscriber_lock=False)

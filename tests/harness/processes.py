@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from harness.settings import API_KEY, environment
 from mpesa_gateway.demo.processes import Process, answers, clean_env, free_port
 
 _NUMBERS = itertools.count(1)
+GATEWAY = ("-m", "mpesa_gateway")
 
 
 @dataclass
@@ -24,6 +25,7 @@ class Processes:
 
     directory: Path
     settings: Mapping[str, str]
+    program: Sequence[str] = GATEWAY
     running: list[Process] = field(default_factory=list)
 
     def api(self, port: int, **settings: str) -> Process:
@@ -41,7 +43,7 @@ class Processes:
         extra = {f"MPESA_{name.upper()}": value for name, value in settings.items()}
         process = Process(
             command,
-            [sys.executable, "-m", "mpesa_gateway", command],
+            [sys.executable, *self.program, command],
             log=self.directory / f"{command}-{next(_NUMBERS)}.log",
             env=clean_env({**self.settings, **extra}),
         )
@@ -54,7 +56,7 @@ class Processes:
         # A new connection each time: one kept alive may lead to the process that was killed.
         try:
             answer = requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5)
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
         return answer.status_code == 200
 
@@ -78,9 +80,13 @@ def processes(
     redis_url: str,
     base_url: str,
     callback_port: int | None = None,
+    program: Sequence[str] = GATEWAY,
     **settings: str,
 ) -> Iterator[Processes]:
-    """`callback_port` is the API that Safaricom calls back; a free one when not given."""
+    """`callback_port` is the API that Safaricom calls back; a free one when not given.
+
+    `program` is what Python runs; its last argument is `api` or `worker`.
+    """
     port = callback_port or free_port()
     env = environment(
         database_url=database_url,
@@ -89,7 +95,7 @@ def processes(
         callback_url=f"http://127.0.0.1:{port}/callback",
         **settings,
     )
-    made = Processes(directory, env)
+    made = Processes(directory, env, program)
     try:
         yield made
     finally:

@@ -23,6 +23,7 @@ from mpesa_gateway.api.inbox import Arrival, Inbox, Verdict, merge
 from mpesa_gateway.domain.ids import CallbackToken
 from mpesa_gateway.domain.merchant import Merchant, parse_networks
 from mpesa_gateway.domain.phone import parse_phone
+from mpesa_gateway.domain.work import Work
 from mpesa_gateway.errors import UnavailableError
 from mpesa_gateway.merchants import Snapshot
 from mpesa_gateway.store.callbacks import NewCallback
@@ -115,6 +116,37 @@ def test_equal_bodies_over_sixteen_connections_are_one_row_and_sixteen_answers(
         assert asyncio.run(main()) == [Verdict.KEPT] * 16
     assert harness.rows("SELECT copies FROM callbacks") == [(320,)]
     assert len(harness.bell.take()) == 1
+
+
+class LookingBell(CollectingBell):
+    """Looks at once for the row that it announces, as a quick worker does."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+        self.found: list[int] = []
+
+    def ring(self, work: list[Work]) -> None:
+        super().ring(work)
+        with psycopg.connect(self.url) as worker:
+            rows = worker.execute(
+                "SELECT id FROM callbacks WHERE id = ANY(%s)", [[it.id for it in work]]
+            )
+            self.found += [row[0] for row in rows]
+
+
+def test_who_is_woken_finds_the_row(pool: Pool) -> None:
+    harness = Harness(pool)
+    harness.bell = bell = LookingBell(harness.url)
+    harness.inbox = harness.new_inbox()
+    harness.inbox.start()
+    try:
+        assert run(harness.put(harness.new_token(), b"{}")) is Verdict.KEPT
+    finally:
+        harness.inbox.stop()
+
+    assert len(bell.found) == 1
+    assert [it.id for it in bell.take()] == bell.found
 
 
 def test_two_processes_that_meet_the_same_keys_in_opposite_orders_do_not_lock_each_other_out(

@@ -25,6 +25,8 @@ from mpesa_gateway.sweeper import PAGE, Sweeper
 from mpesa_gateway.usecases.gate import Gate
 
 SILENT = "254712344042"
+# Half of the time after which Postgres ends a wait for a lock.
+LOCK_WAIT_S = 5.0
 
 
 @contextmanager
@@ -97,6 +99,31 @@ def test_two_sweepers_do_each_thing_once(gateway: Gateway) -> None:
     assert len(gateway.receiver.requests) == len(transactions)
     events = gateway.rows("SELECT count(*) FROM transaction_events WHERE kind = 'completed'")
     assert events[0]["count"] == len(transactions)
+
+
+def test_a_row_that_somebody_holds_is_passed_over_at_once(gateway: Gateway) -> None:
+    gateway.pay("254712340000")
+    gateway.simulator.wait_until_idle()
+    (callback,) = gateway.bell.take()
+    assert is_passed_over(gateway, "callbacks", callback)
+    gateway.tasks.do(callback)
+    (delivery,) = gateway.bell.take()
+    assert is_passed_over(gateway, "deliveries", delivery)
+    gateway.tasks.do(delivery)
+
+    assert len(gateway.receiver.requests) == 1
+
+
+def is_passed_over(gateway: Gateway, table: str, work: Work) -> bool:
+    """Whether a worker leaves the row to who holds it; else it waits for the lock's time-out."""
+    worker = threading.Thread(target=gateway.tasks.do, args=[work])
+    with psycopg.connect(gateway.database_url) as holder:
+        holder.execute(f"SELECT FROM {table} FOR UPDATE".encode())
+        worker.start()
+        worker.join(LOCK_WAIT_S)
+        passed_over = not worker.is_alive()
+    worker.join()
+    return passed_over and gateway.bell.take() == []
 
 
 def test_a_sweeper_without_postgres_goes_on_trying(gateway: Gateway) -> None:

@@ -1,0 +1,55 @@
+"""Each planted bug can still be planted, and the test that must catch it exists.
+
+scripts/test-planted plants them; this is what `make test` sees of a patch that drifts.
+"""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.patches import Patch, read_patches
+
+ROOT = Path(__file__).resolve().parents[2]
+PATCHES = read_patches(ROOT)
+# The issue's own list, and as many more as you like.
+BUGS = {
+    "ack before commit",
+    "enqueue instead of inbox",
+    "no sweeper",
+    "push again after a time-out",
+    "delivered marked before the send",
+    "no fencing",
+    "query overrides callback",
+    "wake-up inside the transaction",
+    "signature over re-serialised JSON",
+    "left-most X-Forwarded-For",
+}
+
+
+def test_all_bugs_that_were_asked_for_are_there() -> None:
+    assert {it.bug for it in PATCHES} >= BUGS
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda it: it.path.stem)
+def test_a_planted_bug_applies_and_its_catcher_exists(patch: Patch, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    assert patch.apply(tmp_path, check=True) == ""
+    assert patch.suffered
+
+    file, _, test = patch.caught_by.partition("::")
+    functions = {
+        node.name
+        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert test.partition("[")[0] in functions
+
+
+def test_a_patch_that_drifted_says_so(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+
+    assert "no longer applies" in PATCHES[0].apply(tmp_path, check=True)
