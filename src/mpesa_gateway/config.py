@@ -96,6 +96,8 @@ class Config:
     worker_concurrency: int
     pushes_in_flight: int
     db_max_conns: int
+    retain_callback_bodies: timedelta
+    retain_attempts: timedelta
     merchants_dir: Path | None
     failpoints: Path | None
     otlp_endpoint: str

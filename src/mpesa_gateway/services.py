@@ -28,6 +28,8 @@ from mpesa_gateway.usecases.deliveries import Deliveries
 from mpesa_gateway.usecases.gate import Gate
 from mpesa_gateway.usecases.payments import Payments, PushLeases
 from mpesa_gateway.usecases.queries import Queries
+from mpesa_gateway.usecases.redeliveries import Redeliveries
+from mpesa_gateway.usecases.retention import Retention
 
 USER_AGENT = f"mpesa-gateway/{__version__}"
 REDIS_TIMEOUT_S = 1.0
@@ -69,6 +71,8 @@ class Services:
     callbacks: Callbacks
     deliveries: Deliveries
     queries: Queries
+    redeliveries: Redeliveries
+    retention: Retention
     schema_version: int
 
 
@@ -168,6 +172,13 @@ def _wire(
             per_minute=config.safaricom_query_per_minute,
             schedule=config.query_schedule,
             lease=config.lease,
+        ),
+        redeliveries=Redeliveries(pool=pool, clock=clock),
+        retention=Retention(
+            pool=pool,
+            clock=clock,
+            callback_bodies=config.retain_callback_bodies,
+            attempts=config.retain_attempts,
         ),
         schema_version=needed_schema_version(),
     )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from mpesa_gateway.domain.duration import parse_duration, parse_schedule
+from mpesa_gateway.domain.duration import duration_text, parse_duration, parse_schedule
 from mpesa_gateway.domain.merchant import parse_networks
 from mpesa_gateway.domain.signature import signing_key
 
@@ -22,6 +23,8 @@ PRODUCTION_URL = "https://api.safaricom.co.ke"
 SHORTEST_LEASE_S = 12.0
 SHORTEST_LEASE_IN_CRASH_TESTS_S = 1.0
 SHORTEST_SWEEP_S = 0.05
+# Safaricom is asked for a day; what it says until then may contradict what came before.
+SHORTEST_RETENTION = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,14 @@ def at_least(seconds: float) -> Callable[[str], Any]:
         return duration
 
     return parse
+
+
+def retention(value: str) -> Any:
+    """A duration of a day at least, such as 2160h (90 days); zero keeps for ever."""
+    duration = parse_duration(value)
+    if timedelta(0) < duration < SHORTEST_RETENTION:
+        raise ValueError(f"{value!r} is shorter than {duration_text(SHORTEST_RETENTION)}")
+    return duration
 
 
 def http_url(value: str) -> str:
@@ -328,6 +339,18 @@ SETTINGS: tuple[Setting, ...] = (
         "Pushes that one API process holds open at once; more are answered 503.",
     ),
     Setting("DB_MAX_CONNS", "20", whole(2, 1000), "Postgres pool size of one process."),
+    Setting(
+        "RETAIN_CALLBACK_BODIES",
+        "0s",
+        retention,
+        "How long raw callback bodies are kept once a payment is over; 0s is for ever.",
+    ),
+    Setting(
+        "RETAIN_ATTEMPTS",
+        "0s",
+        retention,
+        "How long the tries of ended webhooks are kept; 0s is for ever.",
+    ),
     Setting(
         "MERCHANTS_DIR",
         "",

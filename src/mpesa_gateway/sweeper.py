@@ -15,7 +15,7 @@ from mpesa_gateway import metrics
 from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.errors import UnavailableError
 from mpesa_gateway.log import get_logger
-from mpesa_gateway.store import callbacks, deliveries, queries
+from mpesa_gateway.store import callbacks, deliveries, queries, redeliveries
 from mpesa_gateway.store.pool import Pool
 
 LOGGER = get_logger(__name__)
@@ -89,6 +89,7 @@ class Sweeper:
             inbox = callbacks.list_due(conn, fresh_before, PAGE)
             outbox = deliveries.list_due(conn, now, fresh_before=fresh_before, limit=PAGE)
             silent = queries.list_due(conn, now, PAGE)
+            orders = redeliveries.list_due(conn, now, PAGE)
         offered = [
             *(self._offer(Work(WorkKind.PUSH, row), "push") for row in pushes),
             *(self._offer(Work(WorkKind.CALLBACK, row), "callback") for row in inbox),
@@ -97,6 +98,7 @@ class Sweeper:
                 for due in outbox
             ),
             *(self._offer(Work(WorkKind.QUERY, row), None) for row in silent),
+            *(self._offer(Work(WorkKind.REDELIVERY, row), None) for row in orders),
         ]
         full = max(len(pushes), len(inbox), len(outbox), len(silent)) == PAGE
         return full and any(offered)

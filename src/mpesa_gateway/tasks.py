@@ -190,6 +190,8 @@ class Tasks:
             return services.deliveries.attempt(work.id)
         if work.kind is WorkKind.QUERY:
             return services.queries.ask(work.id).work
+        if work.kind is WorkKind.REDELIVERY:
+            return services.redeliveries.advance(work.id)
         wait = services.config.query_schedule[0]
         effects = end_expired_push(services.pool, work.id, wait, services.clock())
         return effects.work if effects is not None else []

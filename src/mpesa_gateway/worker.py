@@ -57,6 +57,7 @@ def _sweeper(services: Services, tasks: Tasks, health: WebhookHealth) -> Sweeper
     def after_round() -> None:
         exporter.refresh()
         health.refresh()
+        services.retention.run()
 
     return Sweeper(
         services.pool,

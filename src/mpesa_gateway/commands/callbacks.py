@@ -93,6 +93,7 @@ def _view(row: CallbackRow) -> dict[str, Any]:
         "applied_at": time_text(row.applied_at),
         "requeued_by": row.requeued_by,
         "size": row.size,
+        "body_removed_at": time_text(row.body_removed_at),
     }
 
 

@@ -13,6 +13,7 @@ class WorkKind(StrEnum):
     DELIVERY = "delivery"
     PUSH = "push"
     QUERY = "query"
+    REDELIVERY = "redelivery"
 
 
 @dataclass(frozen=True)

@@ -232,12 +232,14 @@ class CallbackRow:
     applied_at: datetime | None
     requeued_by: str | None
     size: int
+    body_removed_at: datetime | None
 
 
 _VIEW = (
     "SELECT c.id, t.internal_transaction_id AS transaction_id, c.by_token,"
     " host(c.source) AS source, c.received_at, c.last_received_at, c.copies, c.state, c.outcome,"
-    " c.attempts, c.applied_at, c.requeued_by, octet_length(c.body) AS size"
+    " c.attempts, c.applied_at, c.requeued_by, octet_length(c.body) AS size,"
+    " c.body_removed_at"
     " FROM callbacks c LEFT JOIN transactions t ON t.id = c.transaction_id"
 )
 

@@ -52,6 +52,14 @@ def take_probe(
     return cursor.rowcount == 1
 
 
+def probe_now(conn: Connection, merchant: str, now: datetime) -> None:
+    """End the pause of a merchant's parked endpoints, on a person's word: one try may feel now."""
+    conn.execute(
+        "UPDATE failing_endpoints SET parked_until = %s WHERE merchant = %s AND parked_until > %s",
+        [now, merchant, now],
+    )
+
+
 def count_failure(conn: Connection, merchant: str, origin: str, now: datetime) -> int:
     """One more failure in a row; how many there are."""
     cursor = conn.execute(
