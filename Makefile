@@ -30,6 +30,10 @@ test-crash: $(VENV)/.dev ## kill -9 at every failpoint of every scenario, and th
 test-planted: $(VENV)/.dev ## Proof that the suites can fail: each planted bug must be caught
 	@$(BIN)/python scripts/test-planted
 
+.PHONY: chaos
+chaos: $(VENV)/.dev ## Ten minutes of load while processes, database and network are killed, stopped and cut (CHAOS_MINUTES=60, SEED=7)
+	@PYTHONPATH=tests $(BIN)/python -m harness.chaos
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Format, lint, strict types, import contracts
 	@$(BIN)/ruff format --check .

@@ -13,19 +13,27 @@ from pathlib import Path
 @contextmanager
 def hung(pid: int) -> Iterator[None]:
     """Inside the block, the process and its children stand still: SIGSTOP."""
-    stopped = []
+    stopped = send_all([pid, *children(pid)], signal.SIGSTOP)
     try:
-        for number in (pid, *_children(pid)):
-            # A child may end before its turn.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGSTOP)
-                stopped.append(number)
         yield
     finally:
-        for number in reversed(stopped):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGCONT)
+        send_all(stopped[::-1], signal.SIGCONT)
 
 
-def _children(pid: int) -> list[int]:
-    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def send_all(pids: list[int], number: int) -> list[int]:
+    """Send a signal to each; those that it reached."""
+    reached = []
+    for pid in pids:
+        # A child may end before its turn.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            reached.append(pid)
+    return reached
+
+
+def children(pid: int) -> list[int]:
+    """Of a process that runs; none when it does not."""
+    try:
+        return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []

@@ -1,0 +1,147 @@
+"""What a chaos run came to, as JSON and as a table."""
+
+from __future__ import annotations
+
+import collections
+import statistics
+from datetime import UTC, datetime
+from typing import Any
+
+from harness.chaos_evidence import ChaosEvidence
+from harness.nemesis import Done
+from harness.recovery import Recovery
+
+Report = dict[str, Any]
+
+
+def make_report(
+    *,
+    seed: int,
+    duration_s: float,
+    took_s: float,
+    per_s: float,
+    evidence: ChaosEvidence,
+    done: list[Done],
+    recoveries: list[Recovery],
+    network: dict[str, int],
+    problems: list[str],
+) -> Report:
+    """Everything that the table says, and the plan that was carried out."""
+    ledger = evidence.ledger
+    kills = [it for it in recoveries if it.server is not None]
+    healed = next((it for it in recoveries if it.server is None), None)
+    acks = sorted(it["duration_ms"] for it in ledger["callbacks"] if it["status"] == 200)
+    return {
+        "seed": seed,
+        "date": datetime.now(UTC).date().isoformat(),
+        "duration_s": duration_s,
+        "took_s": round(took_s, 1),
+        "payments_per_s": per_s,
+        "payments": len(evidence.asked),
+        "clients_answered": sum(bool(it.answers) for it in evidence.asked),
+        "client_retries": sum(len(it.troubles) for it in evidence.asked),
+        "pushes_accepted": sum(it["accepted"] for it in ledger["pushes"]),
+        "debits": len(ledger["debits"]),
+        "callbacks": len(ledger["callbacks"]),
+        "callbacks_answered_200": len(acks),
+        "callback_ms": {"p50": quantile(acks, 0.5), "p99": quantile(acks, 0.99)},
+        "webhook_requests": len(evidence.webhooks),
+        "webhooks_delivered": sum(row["state"] == "DELIVERED" for row in evidence.deliveries),
+        "lost": len(evidence.lost()),
+        "double_charged": len(evidence.doubled()),
+        "duplicate_webhooks": evidence.repeats(),
+        "unsettled": unsettled(evidence),
+        "kills": count(it.kind for it in kills),
+        "faults": count(it.fault.kind for it in done),
+        "network": network,
+        "recovery_s": {
+            "all": spread(kills),
+            **{kind: spread(it for it in kills if it.kind == kind) for kind in kinds(kills)},
+        },
+        "backlog_empty_after_last_fault_s": healed.took_s if healed else None,
+        "problems": problems,
+        "plan": [
+            {
+                "at_s": it.fault.at_s,
+                "kind": it.fault.kind,
+                "target": it.fault.target,
+                "lasts_s": it.fault.lasts_s,
+            }
+            for it in done
+        ],
+    }
+
+
+def unsettled(evidence: ChaosEvidence) -> dict[str, int]:
+    """Payments without an end, by why: each waits for a person or a later callback, and says so."""
+    why = collections.Counter[str]()
+    for row in evidence.transactions:
+        if row["status"] != "PENDING":
+            continue
+        if row["in_doubt"]:
+            why["in doubt, a person is asked"] += 1
+        elif row["checkout_request_id"] is None:
+            why["the push was never answered and no callback came"] += 1
+        else:
+            why["Safaricom gives no result"] += 1
+    return dict(why)
+
+
+def count(words: Any) -> dict[str, int]:
+    """How often each comes."""
+    return dict(sorted(collections.Counter(words).items()))
+
+
+def kinds(recoveries: list[Recovery]) -> list[str]:
+    """Each kind once."""
+    return sorted({it.kind for it in recoveries})
+
+
+def quantile(ordered: list[Any], share: float) -> Any:
+    """Of sorted values; None of none."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else None
+
+
+def spread(recoveries: Any) -> dict[str, Any]:
+    """p50, p99 and the longest; `never` were not over when the run was."""
+    times = [it.took_s for it in recoveries]
+    known = sorted(it for it in times if it is not None)
+    return {
+        "n": len(times),
+        "never": len(times) - len(known),
+        "p50": round(statistics.median(known), 2) if known else None,
+        "p99": quantile(known, 0.99),
+        "max": known[-1] if known else None,
+    }
+
+
+def lines(report: Report) -> list[str]:
+    """The table, in Markdown."""
+    recovery = report["recovery_s"]
+    rows: list[tuple[str, object]] = [
+        ("seed", report["seed"]),
+        ("duration", f"{report['duration_s']:.0f} s"),
+        ("payments", report["payments"]),
+        ("requests that clients had to repeat", report["client_retries"]),
+        ("customers charged", report["debits"]),
+        ("callbacks posted", report["callbacks"]),
+        ("callbacks answered 200", report["callbacks_answered_200"]),
+        ("webhooks delivered", report["webhooks_delivered"]),
+        ("kill -9", sum(report["kills"].values())),
+        ("faults of all kinds", sum(report["faults"].values())),
+        ("commits whose answer was swallowed", report["network"]["swallowed"]),
+        ("**lost**", report["lost"]),
+        ("**double-charged**", report["double_charged"]),
+        ("duplicate webhooks", report["duplicate_webhooks"]),
+        ("unsettled, and shown as that", sum(report["unsettled"].values())),
+        ("backlog empty after the last fault", f"{report['backlog_empty_after_last_fault_s']} s"),
+        ("problems", len(report["problems"])),
+    ]
+    table = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    table += ["", "| recovery after kill -9 | n | p50 s | p99 s | max s |", "|---|---|---|---|---|"]
+    for kind, it in recovery.items():
+        never = f" ({it['never']} never)" if it["never"] else ""
+        table.append(f"| {kind} | {it['n']}{never} | {it['p50']} | {it['p99']} | {it['max']} |")
+    table += ["", "| fault | times |", "|---|---|"]
+    table += [f"| {kind} | {times} |" for kind, times in report["faults"].items()]
+    return table

@@ -1,0 +1,294 @@
+"""Everything that a chaos run torments: two APIs, two workers, Postgres, Redis, Safaricom."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis
+import requests
+from psycopg.rows import dict_row
+
+from harness.chaos_endpoints import Endpoints
+from harness.crash import SHOP, SHOP_KEY, Asked, Row
+from harness.hanging import children, send_all
+from harness.merchants import write_merchant
+from harness.processes import Processes, processes
+from harness.proxy import Network, Proxy
+from harness.settings import API_KEY
+from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
+from mpesa_gateway.demo.processes import Process, clean_env, free_port
+from mpesa_gateway.store.migrations import apply_migrations, load_migrations, migrations_directory
+
+# Leases, sweeps and pools are the product's own defaults: the recovery that is measured is what
+# an operator gets. Only Safaricom is asked sooner, and endpoints are tried again sooner.
+SETTINGS = {
+    "sweep_interval": "5s",
+    "query_schedule": "5s,5s,10s,10s,15s",
+    "webhook_retry_schedule": "500ms,1s,2s,4s," + ",".join(["8s"] * 16),
+}
+SIMULATOR = {"callback-delay": "1s", "late-delay": "8s", "hang-delay": "20s"}
+CLIENT_TIMEOUT_S = 10.0
+RESTART_TIMEOUT_S = 60.0
+
+
+class SimulatorProcess:
+    """Safaricom in a process of its own; its ledger is on disk before anybody is answered."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        options = {**SIMULATOR, "port": str(self.port), "ledger-file": str(directory / "ledger")}
+        self.process = Process(
+            "simulator",
+            [
+                *(sys.executable, "-m", "daraja_simulator", "--no-subscriber-lock"),
+                *(part for name, value in options.items() for part in (f"--{name}", value)),
+            ],
+            log=directory / "simulator.log",
+            env=clean_env({}),
+        )
+        self.process.wait_until(lambda: self._get("/health") is not None)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _get(self, path: str) -> Any:
+        with contextlib.suppress(requests.ConnectionError):
+            return requests.get(f"{self.url}{path}", timeout=60).json()
+        return None
+
+    def ledger(self) -> dict[str, list[Row]]:
+        """What happened, by kind."""
+        ledger: dict[str, list[Row]] = self._get("/ledger")
+        return ledger
+
+    def is_idle(self) -> bool:
+        """Whether no customer and no callback is awaited."""
+        return bool(self._get("/")["payments_under_way"] == 0)
+
+    def change(self, **settings: object) -> None:
+        """Change settings while it runs."""
+        requests.patch(f"{self.url}/settings", json=settings, timeout=10).raise_for_status()
+
+    def expire_tokens(self) -> None:
+        """Forget every OAuth token."""
+        requests.post(f"{self.url}/expire-tokens", timeout=10).raise_for_status()
+
+
+@dataclass
+class Server:
+    """One of the processes that die. `begin` starts it anew, `is_up` asks it."""
+
+    name: str
+    begin: Callable[[], Process]
+    is_up: Callable[[Process], bool]
+    port: int = 0
+    process: Process = field(init=False)
+
+    def start(self) -> None:
+        self.process = self.begin()
+
+    def pids(self) -> list[int]:
+        """Its process and the children of it: as in a container, they die together."""
+        return [*children(self.process.pid), self.process.pid]
+
+    def is_ready(self) -> bool:
+        """Whether it runs, and answers."""
+        with contextlib.suppress(requests.RequestException, redis.RedisError, OSError):
+            return self.process.is_running() and self.is_up(self.process)
+        return False
+
+    def kill(self) -> None:
+        """SIGKILL to all of it, also when it stands still."""
+        send_all(self.pids(), signal.SIGKILL)
+        self.process.kill()
+
+
+class ChaosStack:
+    """The running system, and what its clients and witnesses need of it."""
+
+    def __init__(
+        self,
+        directory: Path,
+        postgres: EmbeddedPostgres,
+        redis_server: EmbeddedRedis,
+        simulator: SimulatorProcess,
+        receiver: Endpoints,
+        network: Network,
+    ) -> None:
+        self.directory = directory
+        self.simulator = simulator
+        self.receiver = receiver
+        self.network = network
+        self.asked: list[Asked] = []
+        self.posted: list[Row] = []
+        self.shop_secrets: list[str] = []
+        self.servers: dict[str, Server] = {}
+        self.port = 0
+        self.restarts = 0
+        self._postgres = postgres
+        self._redis = redis_server
+        self.database_url = postgres.url("gateway")
+        self.redis_url = redis_server.url()
+
+    def start(self, gateway: Processes, api_ports: list[int], balancer_port: int) -> None:
+        """Return when everything is up."""
+        self.port = balancer_port
+        self._gateway = gateway
+        for number, port in enumerate(api_ports, start=1):
+            self._add(f"api-{number}", self._begin_api(port), _ready_at(port), port)
+        for number in (1, 2):
+            self._add(f"worker-{number}", lambda: gateway.start("worker"), _has_started)
+        self._add("postgres", self._begin_postgres, lambda _: self._answers())
+        self._add("redis", self._begin_redis, lambda _: self._pongs())
+        self.servers["postgres"].process = self._postgres.process
+        self.servers["redis"].process = self._redis.process
+        for server in self.servers.values():
+            if not hasattr(server, "process"):
+                server.start()
+        for server in self.servers.values():
+            server.process.wait_until(server.is_ready)
+
+    def _add(
+        self,
+        name: str,
+        begin: Callable[[], Process],
+        is_up: Callable[[Process], bool],
+        port: int = 0,
+    ) -> None:
+        self.servers[name] = Server(name, begin, is_up, port)
+
+    def _begin_api(self, port: int) -> Callable[[], Process]:
+        return lambda: self._gateway.start("api", server_port=str(port))
+
+    def _begin_postgres(self) -> Process:
+        """At once, although the backends of the one that died may still be ending."""
+        give_up = time.monotonic() + RESTART_TIMEOUT_S
+        while True:
+            try:
+                self._postgres.start()
+            except RuntimeError:
+                if time.monotonic() > give_up:
+                    raise
+                continue
+            return self._postgres.process
+
+    def _begin_redis(self) -> Process:
+        self._redis.start()
+        return self._redis.process
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(psycopg.Error):
+            return bool(self.rows("SELECT 1"))
+        return False
+
+    def _pongs(self) -> bool:
+        with redis.Redis.from_url(self.redis_url, socket_timeout=1) as client:
+            return bool(client.ping())
+
+    def replace_the_dead(self) -> None:
+        """What Kubernetes does. From the main thread only: children die with their thread."""
+        for server in self.servers.values():
+            if not server.process.is_running():
+                server.start()
+                self.restarts += 1
+
+    def kill_everything(self) -> None:
+        """At the end of a run, and of a run that was broken off."""
+        for server in self.servers.values():
+            if hasattr(server, "process"):
+                server.kill()
+
+    # --- what clients, people and witnesses do ----------------------------------------------------
+
+    def post(self, asked: Asked, **other: str) -> requests.Response:
+        """POST /initiate; `other` are fields that differ."""
+        body = {
+            "amount": asked.amount,
+            "phone": asked.phone,
+            "webhook_url": self.receiver.url(asked.path),
+            "idempotency_key": asked.key,
+            **other,
+        }
+        key = SHOP_KEY if asked.merchant == SHOP else API_KEY
+        return requests.post(
+            f"http://127.0.0.1:{self.port}/initiate",
+            json=body,
+            headers={"X-Internal-Secret": key},
+            timeout=CLIENT_TIMEOUT_S,
+        )
+
+    def rotate_shop_secret(self) -> None:
+        """A new webhook secret for the shop; the one before stays good for a while."""
+        self.shop_secrets.append(f"duka-webhook-secret-{len(self.shop_secrets):06d}")
+        newest_first = self.shop_secrets[-1:-3:-1]
+        merchants = self.directory / "merchants"
+        write_merchant(merchants, key=SHOP_KEY, webhook={"secrets": newest_first})
+
+    def rows(self, query: str, *values: Any) -> list[Row]:
+        """Straight from Postgres, not through the bad network."""
+        with psycopg.connect(
+            self.database_url, row_factory=dict_row, autocommit=True, connect_timeout=3
+        ) as conn:
+            cursor = conn.execute(query.encode(), values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def logs(self) -> str:
+        """What every process of the gateway wrote."""
+        return self._gateway.logs()
+
+
+def _ready_at(port: int) -> Callable[[Process], bool]:
+    url = f"http://127.0.0.1:{port}/readyz"
+    return lambda _: requests.get(url, timeout=2).status_code == 200
+
+
+def _has_started(process: Process) -> bool:
+    return "worker started" in process.log.read_text(errors="replace")
+
+
+@contextmanager
+def chaos_stack(directory: Path) -> Iterator[ChaosStack]:
+    """Everything, started; gone at the end, whatever happened in between."""
+    for name in ("merchants", "logs"):
+        (directory / name).mkdir()
+    postgres, redis_server = EmbeddedPostgres(directory), EmbeddedRedis(directory)
+    network, api_ports = Network(), [free_port(), free_port()]
+    with contextlib.ExitStack() as opened:
+        opened.callback(postgres.stop)
+        postgres.start()
+        opened.callback(redis_server.stop)
+        redis_server.start()
+        url = postgres.create_database("gateway")
+        apply_migrations(url, load_migrations(migrations_directory()), lambda _: None)
+        simulator = SimulatorProcess(directory)
+        opened.callback(simulator.process.kill)
+        receiver = opened.enter_context(Endpoints())
+        to_postgres = opened.enter_context(Proxy(postgres.port, network=network))
+        balancer = opened.enter_context(Proxy(*api_ports))
+        through = f"postgresql://postgres@127.0.0.1:{to_postgres.port}/gateway"
+        gateway = opened.enter_context(
+            processes(
+                directory / "logs",
+                database_url=f"{through}?sslmode=disable&gssencmode=disable",
+                redis_url=redis_server.url(),
+                base_url=simulator.url,
+                callback_port=balancer.port,
+                merchants_dir=str(directory / "merchants"),
+                **SETTINGS,
+            )
+        )
+        stack = ChaosStack(directory, postgres, redis_server, simulator, receiver, network)
+        opened.callback(stack.kill_everything)
+        stack.rotate_shop_secret()
+        stack.start(gateway, api_ports, balancer.port)
+        yield stack

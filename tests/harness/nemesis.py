@@ -1,0 +1,183 @@
+"""Carries a plan of faults out, and heals them. Called from the main thread's loop only."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import psycopg
+import redis
+
+from harness.chaos_stack import ChaosStack, Server
+from harness.hanging import send_all
+from harness.nemesis_plan import Fault
+
+TERMINATE_EVERY_S = 0.3
+Heal = Callable[[], None]
+
+
+@dataclass(eq=False)
+class Done:
+    """A fault that was carried out. Times are of time.time(); `healed_at` 0.0 while it lasts."""
+
+    fault: Fault
+    began_at: float
+    healed_at: float = 0.0
+    heal: Heal = field(default=lambda: None, repr=False)
+
+
+class Nemesis:
+    """`tick` begins what is due and heals what is over."""
+
+    def __init__(self, stack: ChaosStack, plan: list[Fault], seed: int) -> None:
+        self._stack = stack
+        self._waiting = list(plan)
+        self._chance = random.Random(f"{seed}-victims")  # noqa: S311 - it is to be repeatable
+        self._began = time.monotonic()
+        self.done: list[Done] = []
+
+    def is_over(self) -> bool:
+        """Whether every fault of the plan has healed."""
+        return not self._waiting and all(it.healed_at for it in self.done)
+
+    def active(self) -> list[str]:
+        """What is wrong now."""
+        return [f"{it.fault.kind} ({it.fault.target})" for it in self.done if not it.healed_at]
+
+    def tick(self) -> list[Done]:
+        """Those that began now."""
+        now_s = time.monotonic() - self._began
+        for it in self.done:
+            if not it.healed_at and it.fault.ends_s <= now_s:
+                self._heal(it)
+        begun = []
+        while self._waiting and self._waiting[0].at_s <= now_s:
+            fault = self._waiting.pop(0)
+            done = Done(fault, time.time())
+            done.heal = self._begin(fault)
+            self.done.append(done)
+            begun.append(done)
+            if not fault.lasts_s:
+                self._heal(done)
+        return begun
+
+    def heal_all(self) -> None:
+        """At the end, also when it comes early."""
+        self._waiting.clear()
+        for it in self.done:
+            if not it.healed_at:
+                self._heal(it)
+
+    def _heal(self, done: Done) -> None:
+        done.heal()
+        done.healed_at = time.time()
+
+    # --- one method a kind of fault: begins it, and returns how it heals --------------------------
+
+    def _begin(self, fault: Fault) -> Heal:
+        verb, _, rest = fault.kind.partition(" ")
+        if verb in ("kill", "stop", "restart"):
+            return self._to_process(verb, rest, self._stack.servers[fault.target])
+        if verb == "daraja":
+            return self._daraja(rest)
+        if verb == "endpoint":
+            return self._set(self._stack.receiver, "mode", rest, "")
+        network = self._stack.network
+        others: dict[str, Callable[[], Heal]] = {
+            "flushall": self._flushall,
+            "terminate backends": self._terminate_backends,
+            "swallow commits": lambda: self._set(network, "swallow", fault.amount, 0),
+            "slow network": lambda: self._set(network, "delay_s", fault.amount / 1000, 0.0),
+            "cut network": lambda: self._set(network, "cut_after", fault.amount, None),
+            "frozen network": lambda: self._set(network, "frozen", True, False),
+            "idle connections": lambda: self._connect_idly(fault),
+            "secret replaced": self._replace_secret,
+        }
+        return others[fault.kind]()
+
+    def _to_process(self, verb: str, what: str, server: Server) -> Heal:
+        if verb == "stop":
+            stopped = send_all(server.pids(), signal.SIGSTOP)
+
+            def go_on() -> None:
+                send_all(stopped, signal.SIGCONT)
+
+            return go_on
+        if verb == "restart":
+            server.process.send(signal.SIGTERM)
+        elif what == "api's server":
+            # gunicorn's child; gunicorn itself replaces it.
+            send_all(server.pids()[:-1], signal.SIGKILL)
+        else:
+            server_pids = server.pids()
+            # The postmaster alone: its backends find out by themselves, as after the OOM killer.
+            victims = server_pids[-1:] if server.name == "postgres" else server_pids
+            send_all(victims, signal.SIGKILL)
+            server.process.kill()
+        return lambda: None
+
+    def _set(self, thing: object, name: str, bad: object, good: object) -> Heal:
+        setattr(thing, name, bad)
+        return lambda: setattr(thing, name, good)
+
+    def _daraja(self, what: str) -> Heal:
+        simulator = self._stack.simulator
+        if what == "forgets tokens":
+            simulator.expire_tokens()
+            return lambda: None
+        name, bad, good = {
+            "busy": ("push_failure_rate", 0.5, 0.0),
+            "slow": ("push_delay", 4.0, 0.0),
+            "drops callbacks": ("callback_drop_rate", 0.6, 0.0),
+            "doubles callbacks": ("callback_duplicate_rate", 0.8, 0.0),
+            "calls back late": ("callback_delay", 9.0, 1.0),
+            "knows nothing": ("query_failure_rate", 0.7, 0.0),
+        }[what]
+        simulator.change(**{name: bad})
+        return lambda: simulator.change(**{name: good})
+
+    def _flushall(self) -> Heal:
+        # A Redis that stands still is emptied another time.
+        with (
+            contextlib.suppress(redis.RedisError),
+            redis.Redis.from_url(self._stack.redis_url, socket_timeout=1) as client,
+        ):
+            client.flushall()
+        return lambda: None
+
+    def _terminate_backends(self) -> Heal:
+        ended = threading.Event()
+
+        def terminate() -> None:
+            while not ended.wait(TERMINATE_EVERY_S):
+                with contextlib.suppress(psycopg.Error):
+                    self._stack.rows(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE application_name LIKE 'mpesa-gateway%' AND random() < 0.5"
+                    )
+
+        threading.Thread(target=terminate, daemon=True).start()
+        return ended.set
+
+    def _connect_idly(self, fault: Fault) -> Heal:
+        api = self._stack.servers[fault.target]
+        sockets = []
+        for _ in range(fault.amount):
+            with contextlib.suppress(OSError):
+                sockets.append(socket.create_connection(("127.0.0.1", api.port), timeout=0.2))
+
+        def close() -> None:
+            for it in sockets:
+                it.close()
+
+        return close
+
+    def _replace_secret(self) -> Heal:
+        self._stack.rotate_shop_secret()
+        return lambda: None

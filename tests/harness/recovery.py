@@ -1,0 +1,100 @@
+"""How long the work that was there at a kill took to be done: looked at four times a second."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import psycopg
+
+from harness.chaos_stack import ChaosStack, Server
+
+LOOK_EVERY_S = 0.25
+# Safaricom itself leaves these pushes without an answer for 20 s, whoever lives.
+UNANSWERED_BY_SAFARICOM = "%8001"
+
+# What was there at a moment and is not done: pushes under way, callbacks that are not applied,
+# webhooks to endpoints in order that were not tried, or whose try has no result.
+BACKLOG = """
+SELECT (SELECT count(*) FROM transactions WHERE push_lease_until IS NOT NULL
+            AND phone NOT LIKE %(unanswered)s AND created_at <= %(at)s)
+     + (SELECT count(*) FROM callbacks WHERE state = 'RECEIVED' AND received_at <= %(at)s)
+     + (SELECT count(*) FROM deliveries WHERE state = 'PENDING' AND created_at <= %(at)s
+            AND origin = %(steady)s AND (attempts_made = 0 OR lease_until IS NOT NULL)) AS open
+"""
+
+
+@dataclass(eq=False)
+class Recovery:
+    """What followed one kill, or the end of all faults. Times are of time.time()."""
+
+    kind: str
+    began_at: float
+    server: Server | None = field(default=None, repr=False)
+    ready_at: float = 0.0
+    empty_at: float = 0.0
+
+    @property
+    def took_s(self) -> float | None:
+        """Until what died answers and the work is done; None when that never was."""
+        if not self.empty_at or (self.server is not None and not self.ready_at):
+            return None
+        return round(max(self.ready_at, self.empty_at) - self.began_at, 2)
+
+
+class Watch:
+    """A thread that looks after each recovery until it is over."""
+
+    def __init__(self, stack: ChaosStack) -> None:
+        self._stack = stack
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self.recoveries: list[Recovery] = []
+        self.backlog = 0
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No more looks."""
+        self._stopping.set()
+        self._thread.join()
+
+    def begin(self, kind: str, server: Server | None = None) -> Recovery:
+        """Something died just now, or healed."""
+        recovery = Recovery(kind, time.time(), server)
+        self.recoveries.append(recovery)
+        return recovery
+
+    def _run(self) -> None:
+        while not self._stopping.wait(LOOK_EVERY_S):
+            for it in [it for it in list(self.recoveries) if it.took_s is None]:
+                self._look(it)
+            with contextlib.suppress(psycopg.Error):
+                self.backlog = self._count(time.time())
+
+    def _look(self, recovery: Recovery) -> None:
+        server = recovery.server
+        if server is not None and not recovery.ready_at and server.is_ready():
+            recovery.ready_at = time.time()
+        if not recovery.empty_at:
+            with contextlib.suppress(psycopg.Error):
+                if self._count(recovery.began_at) == 0:
+                    recovery.empty_at = time.time()
+
+    def _count(self, at: float) -> int:
+        steady = f"http://127.0.0.1:{self._stack.receiver.steady.port}"
+        values = {
+            "at": datetime.fromtimestamp(at, UTC),
+            "steady": steady,
+            "unanswered": UNANSWERED_BY_SAFARICOM,
+        }
+        with psycopg.connect(self._stack.database_url, connect_timeout=3) as conn:
+            row = conn.execute(BACKLOG, values).fetchone()
+        assert row is not None
+        count: int = row[0]
+        return count
