@@ -26,7 +26,7 @@ from harness.chaos_load import NEVER_TOLD, Load, make_arrivals
 from harness.chaos_report import Report, lines, make_report
 from harness.chaos_stack import ChaosStack, chaos_stack
 from harness.nemesis import Nemesis
-from harness.nemesis_plan import make_plan
+from harness.nemesis_plan import Fault, make_plan
 from harness.recovery import Recovery, Watch
 from mpesa_gateway.demo.ending import EndedError, Ending
 
@@ -52,7 +52,13 @@ class Run:
     """One run, from the first payment to the report. All processes are children of its thread."""
 
     def __init__(
-        self, stack: ChaosStack, seed: int, duration_s: float, per_s: float, ending: Ending
+        self,
+        stack: ChaosStack,
+        plan: list[Fault],
+        seed: int,
+        duration_s: float,
+        per_s: float,
+        ending: Ending,
     ) -> None:
         self._stack = stack
         self._seed = seed
@@ -62,7 +68,7 @@ class Run:
         self._began = time.monotonic()
         self._said_at = 0.0
         self._load = Load(stack, make_arrivals(seed, duration_s, per_s))
-        self._nemesis = Nemesis(stack, make_plan(seed, duration_s), seed)
+        self._nemesis = Nemesis(stack, plan)
         self._watch = Watch(stack)
         self._problems: list[str] = []
 
@@ -165,8 +171,9 @@ def _say(line: str) -> None:
 
 def run_chaos(directory: Path, *, seed: int, duration_s: float, per_s: float) -> Report:
     """A whole run in an empty directory. Main thread only. Raises EndedError on a signal."""
+    plan = make_plan(seed, duration_s)
     with Ending() as ending, chaos_stack(directory) as stack:
-        return Run(stack, seed, duration_s, per_s, ending).run()
+        return Run(stack, plan, seed, duration_s, per_s, ending).run()
 
 
 def main() -> int:

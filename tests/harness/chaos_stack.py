@@ -37,6 +37,8 @@ SETTINGS = {
 }
 SIMULATOR = {"callback-delay": "1s", "late-delay": "8s", "hang-delay": "20s"}
 CLIENT_TIMEOUT_S = 10.0
+# A machine that does much else besides.
+START_TIMEOUT_S = 120.0
 RESTART_TIMEOUT_S = 60.0
 
 
@@ -156,7 +158,7 @@ class ChaosStack:
             if not hasattr(server, "process"):
                 server.start()
         for server in self.servers.values():
-            server.process.wait_until(server.is_ready)
+            server.process.wait_until(server.is_ready, START_TIMEOUT_S)
 
     def _add(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import signal
 import socket
 import threading
@@ -35,10 +34,9 @@ class Done:
 class Nemesis:
     """`tick` begins what is due and heals what is over."""
 
-    def __init__(self, stack: ChaosStack, plan: list[Fault], seed: int) -> None:
+    def __init__(self, stack: ChaosStack, plan: list[Fault]) -> None:
         self._stack = stack
         self._waiting = list(plan)
-        self._chance = random.Random(f"{seed}-victims")  # noqa: S311 - it is to be repeatable
         self._began = time.monotonic()
         self.done: list[Done] = []
 

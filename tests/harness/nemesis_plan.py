@@ -92,21 +92,29 @@ def make_plan(seed: int, duration_s: float) -> list[Fault]:
     plan: list[Fault] = []
     at_s = FIRST_S
     while at_s < duration_s - END_BEFORE_S:
-        fault = _draw(chance, waiting, at_s)
-        free = busy_until.get(fault.target, 0.0) <= at_s
-        if free and fault.ends_s <= duration_s - END_BEFORE_S:
+        free = [it for it in waiting if _free(it, busy_until, at_s)]
+        kind = free[0] if free else _favourite(chance)
+        fault = _draw(chance, kind, at_s)
+        is_free = busy_until.get(fault.target, 0.0) <= at_s
+        if is_free and fault.ends_s <= duration_s - END_BEFORE_S:
             busy_until[fault.target] = fault.ends_s + 1.0
             plan.append(fault)
+            if kind in waiting:
+                waiting.remove(kind)
         at_s += chance.uniform(*PAUSE_S)
     return plan
 
 
-def _draw(chance: random.Random, waiting: list[Kind], at_s: float) -> Fault:
-    if waiting:
-        kind = waiting.pop()
-    else:
-        favourites = [it for it in KINDS if it.name.startswith(FAVOURITES)]
-        kind = chance.choice(favourites if chance.random() < 0.5 else KINDS)
+def _free(kind: Kind, busy_until: dict[str, float], at_s: float) -> bool:
+    return all(busy_until.get(it, 0.0) <= at_s for it in kind.targets)
+
+
+def _favourite(chance: random.Random) -> Kind:
+    favourites = [it for it in KINDS if it.name.startswith(FAVOURITES)]
+    return chance.choice(favourites if chance.random() < 0.5 else KINDS)
+
+
+def _draw(chance: random.Random, kind: Kind, at_s: float) -> Fault:
     lasts_s = chance.uniform(*kind.lasts_s) if kind.lasts_s else 0.0
     return Fault(
         round(at_s, 3),

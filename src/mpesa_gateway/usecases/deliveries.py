@@ -98,6 +98,18 @@ class Deliveries:
             return self._finish(claimed, attempt)
 
     def _claim(self, delivery_id: int) -> _Claimed | None:
+        """Who gets a claim is inside the gate, and must leave it."""
+        entered: list[str] = []
+        try:
+            return self._claim_and_enter(delivery_id, entered)
+        except BaseException:
+            # Also after a commit that was done and not heard of: its lease is found by the sweeper.
+            for origin in entered:
+                self.gate.leave(origin)
+            raise
+
+    def _claim_and_enter(self, delivery_id: int, entered: list[str]) -> _Claimed | None:
+        """`entered` gets the origin once it is inside the gate, committed or not."""
         now = self.clock()
         with self.pool.transaction("delivery.claim") as conn:
             delivery = deliveries.lock_due(conn, delivery_id, now)
@@ -112,7 +124,7 @@ class Deliveries:
             if failures is None:
                 return None
             failing = endpoints.find(conn, delivery.merchant, delivery.origin)
-            if not self._may_try(conn, delivery, failing, now):
+            if not self._may_try(conn, delivery, failing, now, entered):
                 return None
             claim = deliveries.start_attempt(
                 conn, delivery, failures=failures, lease_until=now + self.lease, now=now
@@ -145,7 +157,12 @@ class Deliveries:
         return None
 
     def _may_try(
-        self, conn: Connection, delivery: Delivery, failing: FailingEndpoint | None, now: datetime
+        self,
+        conn: Connection,
+        delivery: Delivery,
+        failing: FailingEndpoint | None,
+        now: datetime,
+        entered: list[str],
     ) -> bool:
         """Whether the endpoint is not parked; one try at a time feels whether it is back."""
         merchant, origin = delivery.merchant, delivery.origin
@@ -155,6 +172,7 @@ class Deliveries:
             return False
         if not self.gate.enter(origin, delivery.id, failing=failing is not None):
             return False
+        entered.append(origin)
         if parked is not None:
             endpoints.take_probe(conn, merchant, origin, until=now + self.lease, now=now)
         return True

@@ -82,13 +82,27 @@ def record_outcome(
         if outcome.checkout_request_id is not None:
             transactions.lock_checkout_request_id(conn, outcome.checkout_request_id)
         transaction = transactions.lock(conn, row)
-        answer = _apply(conn, transaction, outcome, first_query_after, now, effects)
+        answer = pending_answer(transaction)
+        if not _is_saved(transaction, outcome):
+            answer = _apply(conn, transaction, outcome, first_query_after, now, effects)
         if transaction.response_status is not None and transaction.response_body is not None:
             answer = PushAnswer(transaction.response_status, transaction.response_body)
         else:
             transactions.save_response(conn, row, answer.status, answer.body)
     effects.count()
     return answer, effects
+
+
+def _is_saved(transaction: Transaction, outcome: PushOutcome) -> bool:
+    """Whether a commit before this one said the same: its answer was lost, or the sweeper was it.
+
+    To apply it again would have the push contradict itself in the transaction's history.
+    """
+    return (
+        transaction.response_status is not None
+        and transaction.push_state is _STATES[outcome.kind]
+        and outcome.checkout_request_id in (None, transaction.checkout_request_id)
+    )
 
 
 def _apply(

@@ -1,0 +1,65 @@
+"""The shortest chaos run: it kills, stops and cuts, and the checker has something to check."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.chaos import Run, chaos_stack
+from harness.chaos_evidence import gather_chaos
+from harness.nemesis_plan import Fault
+from mpesa_gateway.demo.ending import Ending
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+SEED = 5
+DURATION_S = 15.0
+PAYMENTS_PER_S = 3.0
+PLAN = [
+    Fault(3.0, "swallow commits", "network", 6.0, 5),
+    Fault(4.0, "kill worker", "worker-1"),
+    Fault(5.0, "kill postgres", "postgres"),
+    Fault(7.0, "flushall", "redis"),
+    Fault(8.0, "stop api", "api-1", 3.0),
+]
+
+
+def test_a_short_run_loses_and_doubles_nothing_and_its_checker_can_tell(
+    own_directory: Path,
+) -> None:
+    with Ending() as ending, chaos_stack(own_directory) as stack:
+        pids = [pid for server in stack.servers.values() for pid in server.pids()]
+        report = Run(stack, PLAN, SEED, DURATION_S, PAYMENTS_PER_S, ending).run()
+        evidence = gather_chaos(stack, [])
+
+    assert report["problems"] == []
+    assert (report["lost"], report["double_charged"]) == (0, 0)
+    assert report["kills"] == {"kill postgres": 1, "kill worker": 1}
+    assert report["faults"] == dict.fromkeys(sorted(it.kind for it in PLAN), 1)
+    assert report["network"]["swallowed"] > 0
+    assert report["payments"] > 20
+    assert report["callbacks_answered_200"] > 10
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids if pid != os.getpid())
+    check_the_checker(evidence)
+
+
+def check_the_checker(evidence) -> None:
+    """What was found good is found bad once a witness says something else."""
+    charged = evidence.ledger["debits"][0]
+    twice = {**evidence.ledger, "debits": [*evidence.ledger["debits"], charged]}
+    assert "S2" in " ".join(replace(evidence, ledger=twice).doubled())
+    unheard = {
+        **evidence.ledger,
+        "callbacks": [
+            {**it, "body": it["body"] + " "} if it["status"] == 200 else it
+            for it in evidence.ledger["callbacks"]
+        ],
+    }
+    assert "S1" in " ".join(replace(evidence, ledger=unheard).lost())
+    gone = [it for it in evidence.transactions if it["phone"] != charged["phone"]]
+    assert "S1" in " ".join(replace(evidence, transactions=gone).lost())
+    untried = replace(evidence, attempts=[])
+    assert "S8" in " ".join(untried.problems())
