@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.chaos import Run, chaos_stack
-from harness.chaos_evidence import gather_chaos
+from harness.chaos import Run
+from harness.chaos_evidence import ChaosEvidence, gather_chaos
+from harness.chaos_stack import chaos_stack
 from harness.nemesis_plan import Fault
 from mpesa_gateway.demo.ending import Ending
 
@@ -46,7 +47,7 @@ def test_a_short_run_loses_and_doubles_nothing_and_its_checker_can_tell(
     check_the_checker(evidence)
 
 
-def check_the_checker(evidence) -> None:
+def check_the_checker(evidence: ChaosEvidence) -> None:
     """What was found good is found bad once a witness says something else."""
     charged = evidence.ledger["debits"][0]
     twice = {**evidence.ledger, "debits": [*evidence.ledger["debits"], charged]}
