@@ -34,6 +34,10 @@ test-planted: $(VENV)/.dev ## Proof that the suites can fail: each planted bug m
 chaos: $(VENV)/.dev ## Ten minutes of load while processes, database and network are killed, stopped and cut (CHAOS_MINUTES=60, SEED=7)
 	@PYTHONPATH=tests $(BIN)/python -m harness.chaos
 
+.PHONY: test-rules
+test-rules: $(VENV)/.dev ## The chart's alerts ring when they should (promtool, fetched with apt; helm renders them where it is there), and their runbooks
+	@PATH="$$PATH:$$(scripts/prometheus)" $(BIN)/python -m pytest tests/rules -q
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Format, lint, strict types, import contracts
 	@$(BIN)/ruff format --check .

@@ -245,10 +245,7 @@ class App:
                 os._exit(EXIT_STUCK)
 
     def _conditions(self) -> list[dict[str, str]]:
-        return [
-            {item["type"]: item["status"] for item in merchant.status.get("conditions") or []}
-            for merchant in self._objects.merchants()
-        ]
+        return [metrics.countable(merchant.status) for merchant in self._objects.merchants()]
 
 
 def _generation(body: Body) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -46,6 +47,20 @@ invalid_objects = Gauge(
 
 # Condition type to status.
 Conditions = Mapping[str, str]
+
+
+SUSPENDED = "Suspended"
+
+
+def countable(status: Mapping[str, Any]) -> dict[str, str]:
+    """The conditions of a MerchantConfig's status, as they are counted.
+
+    Who was suspended on purpose is not ready, and nothing is wrong: the status is told apart.
+    """
+    return {
+        item["type"]: SUSPENDED if item.get("reason") == SUSPENDED else item["status"]
+        for item in status.get("conditions") or []
+    }
 
 
 class MerchantsCollector(Collector):

@@ -7,6 +7,7 @@ that appears at 1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import product
 
@@ -148,6 +149,8 @@ config_hash = Gauge(
 schema_version = Gauge(
     "mpesa_schema_version", "The version of the database's schema that this process last saw."
 )
+# Only the API looks. A worker's 0 would be a false alarm.
+schema_version.set(math.nan)
 schema_version_needed = Gauge(
     "mpesa_schema_version_needed", "The version of the schema that this process was built for."
 )
