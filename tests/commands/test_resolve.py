@@ -30,7 +30,7 @@ def test_a_person_ends_a_payment_as_completed_and_the_merchant_is_told(
     gateway.clock.advance(seconds=5)
     gateway.sweep()
 
-    assert "is COMPLETED; its webhook is on its way" in shown.output
+    assert shown.output == "The transaction is COMPLETED; its webhook is on its way.\n"
     view = gateway.transaction(transaction_id)
     assert (view["status"], view["settled_by"], view["receipt"], view["attention"]) == (
         "COMPLETED",

@@ -143,7 +143,7 @@ def resolve(
     for kind in resolved.closed:
         click.echo(f"Conflict {kind} is closed.")
     for ended in resolved.effects.ended:
-        click.echo(f"The transaction is {ended}; its webhook is on its way.")
+        click.echo(f"The transaction is {ended.status}; its webhook is on its way.")
     if resolved.noted:
         click.echo("Noted. The transaction still asks for a person; --status ends it.")
 

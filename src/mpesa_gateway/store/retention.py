@@ -9,7 +9,7 @@ from psycopg.rows import class_row
 
 from mpesa_gateway.store.pool import Connection
 
-# Of one commit: a few milliseconds of work, whatever the table's size.
+# Of one commit: tens of milliseconds of work on a quiet machine, whatever the table's size.
 BATCH = 1000
 
 
