@@ -58,6 +58,14 @@ dashboards: $(VENV)/.dev ## Write the chart's Grafana dashboards again from scri
 lock: $(VENV)/.dev ## Write the lock files again from pyproject.toml
 	@./scripts/lock $(BIN)/uv
 
+.PHONY: audit
+audit: $(VENV)/.dev ## Known vulnerabilities of every locked package (AUDIT_UNREACHABLE=allow without a network)
+	@$(BIN)/python scripts/audit
+
+.PHONY: sbom
+sbom: $(VENV)/.dev ## CycloneDX SBOM of the locked packages into dist/ (SBOM_IMAGE names an image to describe too)
+	@BIN=$(BIN) SBOM_IMAGE=$(SBOM_IMAGE) ./scripts/sbom
+
 $(VENV)/.demo: requirements-demo.lock pyproject.toml
 	@echo "Installing what the demo needs into $(VENV) (once)"
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'

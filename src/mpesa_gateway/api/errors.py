@@ -26,6 +26,7 @@ from mpesa_gateway.errors import (
     UnavailableError,
 )
 from mpesa_gateway.log import get_logger
+from mpesa_gateway.masking import mask
 
 LOGGER = get_logger(__name__)
 PROBLEM_JSON = "application/problem+json"
@@ -88,7 +89,10 @@ async def _on_gateway_error(
     extensions: dict[str, Any] = {}
     if isinstance(error, InvalidInputError):
         detail = "Some fields are not valid; nothing was created."
-        extensions["errors"] = [{"field": it.field, "message": it.message} for it in error.problems]
+        # The name of an unknown field is the caller's own word, and may be a phone by mistake.
+        extensions["errors"] = [
+            {"field": mask(it.field), "message": it.message} for it in error.problems
+        ]
     else:
         detail = str(error)
     if isinstance(error, RequestRefusedError):
