@@ -26,7 +26,7 @@ def initiates() -> Iterator[Request]:
             {
                 "amount": "10",
                 "phone": f"2547{number % 10_000:04d}{SILENT}",
-                "webhook_url": "http://127.0.0.1:9/webhooks",
+                "webhook_url": "http://127.0.0.1:8080/webhooks",
                 "idempotency_key": str(uuid.uuid4()),
             }
         ).encode()

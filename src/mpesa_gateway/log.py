@@ -88,8 +88,11 @@ class Repeats(logging.Filter):
 
 def mask_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Mask every value of a line, and drop what its name calls secret (structlog processor)."""
-    masked: EventDict = mask_value(_bounded(dict(event)))
-    return masked
+    bounded = _bounded(dict(event))
+    # Ours, and another one in each line: the patterns need not look at it.
+    timestamp = bounded.pop("timestamp", None)
+    masked: EventDict = mask_value(bounded)
+    return masked if timestamp is None else {**masked, "timestamp": timestamp}
 
 
 def _bounded(event: EventDict) -> EventDict:

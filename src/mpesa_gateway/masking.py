@@ -21,6 +21,9 @@ MAX_TEXT_LENGTH = 16 * MAX_VALUE_LENGTH
 SMALLEST_PHONE = 10**11
 SHORTEST_HIDDEN = 6
 MAX_HIDDEN = 64
+# Most texts of a log line are the same few: those that hold nothing to mask are known again.
+LONGEST_CLEAN = 64
+MAX_CLEAN = 2048
 
 _HIDDEN_NAMES = (
     "secret|password|passkey|passwd|api_?-?key|consumer_?-?key|authorization|credential"
@@ -53,7 +56,11 @@ _URL_PASSWORD = re.compile(r"(?<![A-Za-z0-9])([a-z][a-z0-9+.-]{1,20}://[^\s:/@]{
 _CREDENTIAL = re.compile(r"\b(Basic|Bearer)\s+[A-Za-z0-9+/=._~-]+", re.IGNORECASE)
 _WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=]+")
 
+_IS_UUID = re.compile(_UUID)
+
 _hidden: tuple[str, ...] = ()
+# Never a text that had to be masked, so no secret stays here.
+_clean: set[str] = set()
 
 
 def hide(*secrets: str | None) -> None:
@@ -65,15 +72,29 @@ def hide(*secrets: str | None) -> None:
     known = {*_hidden, *(it for it in secrets if it and len(it) >= SHORTEST_HIDDEN)}
     # The longest first: one may begin with another.
     _hidden = tuple(sorted(known, key=len, reverse=True)[:MAX_HIDDEN])
+    _clean.clear()
 
 
 def mask(text: str) -> str:
     """The text without whole phone numbers, CheckoutRequestIDs, callback tokens or credentials."""
+    if text in _clean:
+        return text
+    masked = _mask(text)
+    if len(text) <= LONGEST_CLEAN and masked == text and not _IS_UUID.fullmatch(text):
+        if len(_clean) >= MAX_CLEAN:
+            _clean.clear()
+        _clean.add(text)
+    return masked
+
+
+def _mask(text: str) -> str:
     if len(text) > MAX_TEXT_LENGTH:
         text = text[:MAX_TEXT_LENGTH]
     for secret in _hidden:
         if secret in text:
             text = text.replace(secret, "***")
+    if len(text) == 36 and _IS_UUID.fullmatch(text):
+        return text
     text = _CHECKOUT_REQUEST_ID.sub("ws_CO_***", text)
     text = _TOKEN_IN_PATH.sub(r"\1***", text)
     text = _LONG_HEX.sub("***", text)

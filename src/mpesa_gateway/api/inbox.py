@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,9 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 # The answer to Safaricom, whatever happens: 503 within 2 s, and this leaves room for the rest.
 ACK_TIMEOUT_S = 1.5
 ACQUIRE_TIMEOUT_S = 0.8
+# Once the first in the line has waited this long, who comes hears 503 at once: waiting behind it
+# would end in a 503 too. What it brought is kept when the line has gone, if there is room.
+LATE_S = 0.7
 
 
 class Verdict(Enum):
@@ -62,6 +66,7 @@ class Arrival:
     transaction: int | None = None
     started_at_ns: int | None = None
     span: tracing.Span = tracing.NO_SPAN
+    arrived_s: float = field(default_factory=time.monotonic)
 
     def to_row(self) -> NewCallback:
         """As the store keeps it."""
@@ -94,6 +99,8 @@ class Inbox:
         self._clock = clock
         self._ring = ring
         self._waiting: deque[Arrival] = deque()
+        # Answered 503 already; taken when nobody waits.
+        self._late: deque[Arrival] = deque()
         self._waiting_bytes = 0
         self._changed = threading.Condition()
         self._stopping = False
@@ -131,12 +138,16 @@ class Inbox:
             started_at_ns=tracing.started_at_ns(),
         )
         with self._changed:
-            full = len(self._waiting) >= MAX_WAITING
+            full = len(self._waiting) + len(self._late) >= MAX_WAITING
             if full or self._waiting_bytes + len(body) > MAX_WAITING_BYTES or self._stopping:
                 raise UnavailableError("too many callbacks are waiting")
-            self._waiting.append(arrival)
+            late = bool(self._waiting) and arrival.arrived_s - self._waiting[0].arrived_s > LATE_S
+            (self._late if late else self._waiting).append(arrival)
             self._waiting_bytes += len(body)
             self._changed.notify()
+        if late:
+            arrival.future.cancel()
+            raise UnavailableError("callbacks wait for too long")
         try:
             async with asyncio.timeout(ACK_TIMEOUT_S):
                 return await arrival.future
@@ -156,16 +167,17 @@ class Inbox:
     def _take(self) -> list[Arrival] | None:
         """What waits, within the limits of one statement; None at the end."""
         with self._changed:
-            while not self._waiting:
+            while not self._waiting and not self._late:
                 if self._stopping:
                     return None
                 self._changed.wait()
+            line = self._waiting or self._late
             batch: list[Arrival] = []
             size = 0
-            while self._waiting and len(batch) < MAX_BATCH:
-                if batch and size + len(self._waiting[0].body) > MAX_BATCH_BYTES:
+            while line and len(batch) < MAX_BATCH:
+                if batch and size + len(line[0].body) > MAX_BATCH_BYTES:
                     break
-                arrival = self._waiting.popleft()
+                arrival = line.popleft()
                 size += len(arrival.body)
                 batch.append(arrival)
             self._waiting_bytes -= size
