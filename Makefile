@@ -54,6 +54,14 @@ format: $(VENV)/.dev ## Rewrite the code in the project's format
 dashboards: $(VENV)/.dev ## Write the chart's Grafana dashboards again from scripts/grafana
 	@PYTHONPATH=scripts $(BIN)/python -m grafana
 
+.PHONY: dashboards-preview
+dashboards-preview: $(VENV)/.bench ## A picture of each dashboard after a busy minute, in docs/img (needs Prometheus, or apt)
+	@PYTHONPATH=scripts:tests $(BIN)/python tests/dashboards/preview.py
+
+.PHONY: test-dashboards
+test-dashboards: $(VENV)/.dev ## Every panel's query on a real Prometheus, over a gateway that has seen everything
+	@$(BIN)/python -m pytest tests/dashboards
+
 .PHONY: lock
 lock: $(VENV)/.dev ## Write the lock files again from pyproject.toml
 	@./scripts/lock $(BIN)/uv

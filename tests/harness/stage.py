@@ -7,10 +7,12 @@ process with its own `/metrics`, and a real Prometheus that scrapes them every s
 from __future__ import annotations
 
 import sys
+import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import requests
@@ -37,6 +39,8 @@ FULLNAME = f"{RELEASE}-mpesa-gateway"
 GATEWAY, SHOPS = "gateway", "shops"
 MERCHANT_NAMES = ("duka", "soko")
 WORKERS = 2
+# Of the slow endpoint: shorter than a webhook's deadline, long enough to be caught at it.
+SLOW_S = 4.0
 CONFIGS = f"/apis/{GROUP}/{VERSION}/namespaces/{SHOPS}/{PLURAL}"
 
 
@@ -46,12 +50,28 @@ def _encoded(values: dict[str, str]) -> dict[str, str]:
 
 @dataclass
 class Endpoints:
-    """The merchants' servers: one that works, one that fails, one that wants no more, one slow."""
+    """The merchants' servers. `flaky` fails every other time, `dead` has few webhooks to fail."""
 
     good: Receiver
     failing: Receiver
     gone: Receiver
     slow: Receiver
+    flaky: Receiver
+    dead: Receiver
+
+    def misbehave(self) -> None:
+        """Each in its way."""
+        self.failing.default = self.dead.default = Answer(status=500)
+        self.gone.default = Answer(status=410)
+        self.slow.default = Answer(act=_slowly)
+        self.flaky.answers = [Answer(status=503), Answer()] * 500
+
+
+def _slowly(handler: BaseHTTPRequestHandler) -> None:
+    time.sleep(SLOW_S)
+    handler.send_response(200)
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
 
 
 @dataclass
@@ -86,6 +106,11 @@ class Stage:
         """Edit a MerchantConfig."""
         self.kubernetes.write(f"{CONFIGS}/{merchant}", {"spec": spec})
 
+    def change_credentials(self, **values: str) -> None:
+        """Edit the Secret with the merchants' Daraja credentials."""
+        path = f"/api/v1/namespaces/{SHOPS}/secrets/daraja"
+        self.kubernetes.write(path, {"data": _encoded(values)})
+
 
 @contextmanager
 def stage(directory: Path) -> Iterator[Stage]:
@@ -98,11 +123,10 @@ def stage(directory: Path) -> Iterator[Stage]:
         database_url = postgres.create_database("gateway")
         apply_migrations(database_url, load_migrations(migrations_directory()), lambda _: None)
         simulator = opened.enter_context(
-            RunningSimulator(Settings(callback_delay=0.5, late_delay=3.0, hang_delay=12.0))
+            RunningSimulator(Settings(callback_delay=0.5, late_delay=20.0, hang_delay=12.0))
         )
-        endpoints = Endpoints(*(opened.enter_context(Receiver()) for _ in range(4)))
-        endpoints.failing.default = Answer(status=500)
-        endpoints.gone.default = Answer(status=410)
+        endpoints = Endpoints(*(opened.enter_context(Receiver()) for _ in range(6)))
+        endpoints.misbehave()
         merchants_dir = directory / "merchants"
         merchants_dir.mkdir()
         port, api_metrics, operator_metrics = free_port(), free_port(), free_port()
@@ -154,8 +178,8 @@ SETTINGS = {
     "lease": "12s",
     "webhook_retry_schedule": "1s,1s,2s",
     "query_schedule": "2s,3s",
-    "safaricom_query_per_minute": "30",
-    "safaricom_push_per_minute": "400",
+    "safaricom_query_per_minute": "120",
+    "safaricom_push_per_minute": "600",
     "metrics_merchant_label": "true",
 }
 
@@ -201,8 +225,10 @@ def _fill(kubernetes: KubernetesStub, pods: dict[str, int]) -> None:
             "shortCode": str(600100 + number),
             "transactionType": "CustomerPayBillOnline",
             "credentialsSecretRef": {"name": "daraja" if name in MERCHANT_NAMES else "nowhere"},
+            "webhook": {"retrySchedule": ["1s", "1s", "2s"]},
         }
         kubernetes.write(f"{CONFIGS}/{name}", {"spec": spec})
+    kubernetes.write(f"{CONFIGS}/unreadable", {"spec": {"shortCode": "of an older version"}})
 
 
 def _operator(
