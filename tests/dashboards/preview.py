@@ -31,7 +31,7 @@ MOST_LEGENDS = 12
 def draw(dashboard: Dashboard, run: Run, target: Path) -> None:
     """One picture: the panels where Grafana has them."""
     placed = _placed(dashboard)
-    rows = max(it["gridPos"]["y"] + it["gridPos"]["h"] for it in placed) + 1
+    rows = max(it["gridPos"]["y"] + it["gridPos"]["h"] for it in placed) + 2
     figure = plt.figure(figsize=(COLUMNS * COLUMN_INCHES, rows * ROW_INCHES), facecolor="#f4f5f5")
     figure.suptitle(dashboard.title, fontsize=15, y=1 - 0.25 / rows, va="top")
     panels = {panel.title: panel for panel in dashboard.panels}

@@ -28,7 +28,8 @@ def legend_text(legend: str, series: Series) -> str:
 def shown_value(value: float, unit: Unit, decimals: int | None) -> str:
     """A value with its unit, nearly as Grafana writes it."""
     if unit is Unit.SHARE:
-        return f"{value * 100:.{1 if decimals is None else decimals}f} %"
+        percent = value * 100
+        return f"{percent:.3g} %" if decimals is None else f"{percent:.{decimals}f} %"
     if unit is Unit.SECONDS:
         return f"{_short(value * 1000)} ms" if abs(value) < 1 else f"{_short(value)} s"
     if unit is Unit.BYTES:
