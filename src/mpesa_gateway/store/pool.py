@@ -112,7 +112,12 @@ class Pool:
                 yield conn
         except (PoolTimeout, PoolClosed, TooManyRequests) as error:
             raise UnavailableError("Postgres does not answer") from error
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except (
+            psycopg.OperationalError,
+            psycopg.InterfaceError,
+            # An internal error to psycopg; the connection is gone, and the row is not to blame.
+            errors.IdleInTransactionSessionTimeout,
+        ) as error:
             raise UnavailableError(f"Postgres failed: {type(error).__name__}") from error
 
     @contextmanager
