@@ -289,9 +289,9 @@ def list_newest(conn: Connection, wanted: Filter) -> list[Transaction]:
         " AND (%(phone)s::text IS NULL OR phone = %(phone)s)"
         " AND (%(created_after)s::timestamptz IS NULL OR created_at > %(created_after)s)"
         " AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s)"
-        " AND (NOT %(needs_person)s OR id IN (SELECT id FROM transactions"
+        " AND (NOT %(needs_person)s OR id = ANY(ARRAY(SELECT id FROM transactions"
         " WHERE status = 'PENDING' AND attention IS NOT NULL"
-        " UNION ALL SELECT transaction_id FROM conflicts WHERE closed_at IS NULL))"
+        " UNION ALL SELECT transaction_id FROM conflicts WHERE closed_at IS NULL)))"
         " AND (%(before_row)s::bigint IS NULL OR id < %(before_row)s)"
         " ORDER BY id DESC LIMIT %(limit)s",
         dataclasses.asdict(wanted),
