@@ -38,6 +38,10 @@ chaos: $(VENV)/.dev ## Ten minutes of load while processes, database and network
 test-rules: $(VENV)/.dev ## The chart's alerts ring when they should (promtool, fetched with apt; helm renders them where it is there), and their runbooks
 	@PATH="$$PATH:$$(scripts/prometheus)" $(BIN)/python -m pytest tests/rules -q
 
+.PHONY: test-simulation
+test-simulation: $(VENV)/.dev ## Layer B, for longer: any order of events, in virtual time (EXAMPLES=200 SEED=…)
+	@EXAMPLES=$(or $(EXAMPLES),200) SEED=$(SEED) $(BIN)/python -m pytest tests/simulation --quiet
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Format, lint, strict types, import contracts
 	@$(BIN)/ruff format --check .

@@ -20,3 +20,7 @@ class Clock:
     def advance(self, **duration: float) -> None:
         """As timedelta: `advance(minutes=1)`."""
         self._offset += timedelta(**duration)
+
+    def stop_at(self, start: datetime) -> None:
+        """From now on it moves only when it is advanced."""
+        self._start, self._offset = start, timedelta(0)
