@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-_TROUBLE = "docs/troubleshooting.md"
+from grafana.panels import runbook
 
-CALLBACKS_MISSING = _TROUBLE
-CALLBACKS_REFUSED = _TROUBLE
-CALLBACKS_SLOW = _TROUBLE
-CALLBACKS_STUCK = _TROUBLE
-CONFLICTS = _TROUBLE
-QUARANTINE = _TROUBLE
-PAYMENTS_STUCK = _TROUBLE
-INITIATE_ERRORS = _TROUBLE
-RESULTS = _TROUBLE
-MONEY = _TROUBLE
-MERCHANTS = _TROUBLE
-WEBHOOKS_SLOW = _TROUBLE
-WEBHOOKS_FAILING = _TROUBLE
-WEBHOOKS_EXHAUSTED = _TROUBLE
-ENDPOINT_PARKED = _TROUBLE
-DARAJA_AUTH = _TROUBLE
-DARAJA_THROTTLING = _TROUBLE
-POOLS = _TROUBLE
-WAKEUPS = _TROUBLE
-PROCESSES = _TROUBLE
-CONFIG_FAILED = _TROUBLE
-CONFIG_STALE = _TROUBLE
-MIGRATIONS = _TROUBLE
-OPERATOR_SILENT = _TROUBLE
-MERCHANT_NOT_READY = _TROUBLE
-BUNDLE = _TROUBLE
+CALLBACKS_MISSING = runbook("MpesaCallbacksMissing")
+CALLBACKS_REFUSED = runbook("MpesaCallbackAckFailing")
+CALLBACKS_SLOW = runbook("MpesaCallbackSlow")
+CALLBACKS_STUCK = runbook("MpesaCallbackStuck")
+CONFLICTS = runbook("MpesaConflict")
+QUARANTINE = runbook("MpesaCallbackQuarantined")
+PAYMENTS_STUCK = runbook("MpesaPaymentsStuckPending")
+INITIATE_ERRORS = runbook("MpesaInitiateFailing")
+RESULTS = runbook("MpesaInitiateFailing")
+MONEY = "docs/troubleshooting.md"
+MERCHANTS = runbook("MpesaMerchantNotReady")
+WEBHOOKS_SLOW = runbook("MpesaWebhookSlow")
+WEBHOOKS_FAILING = runbook("MpesaWebhooksFailing")
+WEBHOOKS_EXHAUSTED = runbook("MpesaWebhookExhausted")
+ENDPOINT_PARKED = runbook("MpesaEndpointParked")
+DARAJA_AUTH = runbook("MpesaDarajaAuthFailing")
+DARAJA_THROTTLING = runbook("MpesaDarajaThrottling")
+POOLS = runbook("MpesaDatabasePoolFull")
+WAKEUPS = runbook("MpesaWakeupsLost")
+PROCESSES = runbook("MpesaApiSilent")
+CONFIG_FAILED = runbook("MpesaMerchantFileUnusable")
+CONFIG_STALE = runbook("MpesaConfigStale")
+MIGRATIONS = runbook("MpesaMigrationsPending")
+OPERATOR_SILENT = runbook("MpesaOperatorSilent")
+MERCHANT_NOT_READY = runbook("MpesaMerchantNotReady")
+BUNDLE = runbook("MpesaBundleNearLimit")
