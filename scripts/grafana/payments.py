@@ -139,7 +139,7 @@ CALLBACKS = Row(
     (
         Panel(
             title="Callbacks by what became of them",
-            description="completed and failed ended a payment; confirm waits for a query;"
+            description="completed and failed ended a payment; confirming waits for a query;"
             " duplicate says what is known; quarantined is kept for a person.",
             unit=Unit.PER_MINUTE,
             kind=Kind.STACKED,
