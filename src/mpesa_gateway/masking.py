@@ -50,7 +50,7 @@ _PHONE = re.compile(
     r")(?![0-9]|[A-Za-z]+[0-9])"
 )
 _CHECKOUT_REQUEST_ID = re.compile(r"ws_CO_[A-Za-z0-9_]+", re.IGNORECASE)
-_TOKEN_IN_PATH = re.compile(r"(/callback/)[^\s\"'?#]+")
+_TOKEN_IN_PATH = re.compile(r"(/callback/)(?!\{token\})[^\s\"'?#]+")
 _LONG_HEX = re.compile(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{64}(?![0-9A-Fa-f])")
 _URL_PASSWORD = re.compile(r"(?<![A-Za-z0-9])([a-z][a-z0-9+.-]{1,20}://[^\s:/@]{0,100}):[^\s/]+@")
 _CREDENTIAL = re.compile(r"\b(Basic|Bearer)\s+[A-Za-z0-9+/=._~-]+", re.IGNORECASE)
