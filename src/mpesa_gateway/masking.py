@@ -38,20 +38,20 @@ _LABELLED = re.compile(
     re.IGNORECASE,
 )
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?![0-9A-Za-z])"
-_GAP = r"[ .()/\u00a0\u2009-]{0,2}"
+_GAP = r"(?:[ .()/+\u00a0\u2009-]|%[0-9A-Fa-f]{2}|\\x[0-9a-f]{2}|\\u[0-9a-f]{4}){0,3}"
 # A UUID is stepped over: its last group may look like a phone. Letters may touch a phone, other
 # digits may not, so that no trace id is torn.
 _PHONE = re.compile(
     rf"(?<![0-9A-Za-z])(?P<id>{_UUID})"
     r"|(?P<before>%[0-9A-Fa-f]{2}|(?<![0-9A-Za-z])[A-Za-z]*)(?P<phone>"
-    rf"(?:\+|00)?{_GAP}254{_GAP}(?:\(0\){_GAP}|0)?[0-9](?:{_GAP}[0-9]){{8}}"
+    rf"(?:\+|00)?{_GAP}254{_GAP}(?:0{_GAP})?[0-9](?:{_GAP}[0-9]){{8}}"
     rf"|0[ ()/-]{{0,2}}[17](?:{_GAP}[0-9]){{8}}"
     r"|[17][0-9]{8}"
     r")(?![0-9]|[A-Za-z]+[0-9])"
 )
 _CHECKOUT_REQUEST_ID = re.compile(r"ws_CO_[A-Za-z0-9_]+", re.IGNORECASE)
 _TOKEN_IN_PATH = re.compile(r"(/callback/)(?!\{token\})[^\s\"'?#]+")
-_LONG_HEX = re.compile(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{64}(?![0-9A-Fa-f])")
+_LONG_HEX = re.compile(r"(?:(?<![0-9A-Fa-f])|(?<=%[0-9A-Fa-f]{2}))[0-9A-Fa-f]{64}(?![0-9A-Fa-f])")
 _URL_PASSWORD = re.compile(r"(?<![A-Za-z0-9])([a-z][a-z0-9+.-]{1,20}://[^\s:/@]{0,100}):[^\s/]+@")
 _CREDENTIAL = re.compile(r"\b(Basic|Bearer)\s+[A-Za-z0-9+/=._~-]+", re.IGNORECASE)
 _WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=]+")

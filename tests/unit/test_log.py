@@ -1,0 +1,172 @@
+"""Lines: JSON with file and line, masked, bounded in length and in number; a form for people."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from mpesa_gateway import log, masking
+from mpesa_gateway.log import MAX_LINE_LENGTH, REPEATS, SUPPRESSED, WINDOW_S, Repeats, begin
+
+SECRET = "c4nary-secret-value"
+PHONE = "254712345678"
+CHECKOUT_REQUEST_ID = "ws_CO_191220191020363925"
+TOKEN = "0192f3a47b1c7d2e8f90254712345678" + "9f" * 16
+CANARIES = (SECRET, PHONE, CHECKOUT_REQUEST_ID, TOKEN)
+
+
+@pytest.fixture(autouse=True)
+def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The root logger and structlog as the other tests have them."""
+    root = logging.getLogger()
+    handlers, level, configured = list(root.handlers), root.level, structlog.get_config()
+    monkeypatch.setattr(masking, "_hidden", ())
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**configured)
+
+
+Output = pytest.CaptureFixture[str]
+
+
+def parsed(written: Output) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in written.readouterr().out.splitlines()]
+
+
+def fail() -> None:
+    raise ValueError(f"{SECRET} {PHONE} {CHECKOUT_REQUEST_ID} /callback/{TOKEN}")
+
+
+def test_a_line_is_json_with_file_line_and_what_the_work_is_about(capsys: Output) -> None:
+    log.configure_logging("json", "info")
+
+    def work() -> None:
+        begin(transaction_id="abc")
+        log.get_logger("ours").info("it happened", count=2)
+        logging.getLogger("theirs").info("%s happened", "this")
+
+    contextvars.copy_context().run(work)
+    log.get_logger("ours").info("after")
+    ours, theirs, after = parsed(capsys)
+
+    assert (ours["event"], ours["level"], ours["count"]) == ("it happened", "info", 2)
+    assert theirs["event"] == "this happened"
+    assert {ours["filename"], theirs["filename"]} == {"test_log.py"}
+    assert theirs["lineno"] == ours["lineno"] + 1
+    assert ours["transaction_id"] == theirs["transaction_id"] == "abc"
+    assert "transaction_id" not in after
+
+
+def test_work_that_begins_forgets_the_work_before() -> None:
+    def work() -> dict[str, Any]:
+        begin(transaction_id="abc", request_id="1")
+        begin(request_id="2")
+        return structlog.contextvars.get_merged_contextvars(structlog.get_logger())
+
+    assert contextvars.copy_context().run(work) == {"request_id": "2"}
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_no_canary_is_in_a_line_its_exception_or_its_traceback(capsys: Output, form: str) -> None:
+    log.configure_logging(form, "debug")
+    masking.hide(SECRET)
+    ours, theirs = log.get_logger("ours"), logging.getLogger("theirs")
+    try:
+        fail()
+    except ValueError as error:
+        ours.exception("it failed")
+        theirs.exception("it failed: %s", error)
+        ours.error("it failed", exc_info=error, problem=error, body=str(error).encode())
+    for canary in CANARIES:
+        ours.info(canary, value=canary, nested={"a": [{canary: canary}]}, password="zq-" + canary)
+        theirs.info("about %s", canary)
+        theirs.info(f"about {canary}")
+        theirs.warning({"event": canary})
+    text = capsys.readouterr().out
+
+    assert text.count("Traceback") == 3
+    assert "zq-" not in text
+    assert [canary for canary in CANARIES if canary in text] == []
+
+
+def test_a_form_for_people(capsys: Output) -> None:
+    log.configure_logging("console", "info")
+
+    log.get_logger("ours").info("it happened", count=2)
+    line = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+
+    assert re.match(r"\d{4}-\d\d-\d\dT\S+ \[info\s*\] it happened\s", line), line
+    assert "count=2" in line
+    assert "filename=test_log.py" in line
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"one": "long " * 100_000},
+        {f"name{number}": "long " * 1000 for number in range(60)},
+        {"control": "\x00" * 100_000},
+        {"nested": {f"name{number}": ["\x01" * 4000] * 60 for number in range(60)}},
+        {"\x02" * 5000 + str(number): "\x03" * 5000 for number in range(60)},
+    ],
+    ids=["value", "many", "escaped", "nested", "names"],
+)
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_line_is_bounded_and_keeps_its_head(
+    capsys: Output, form: str, values: dict[str, Any]
+) -> None:
+    log.configure_logging(form, "info")
+
+    log.get_logger("ours").error("it happened", **values)
+    text = capsys.readouterr().out
+
+    assert len(text) <= MAX_LINE_LENGTH + 1
+    assert "it happened" in text
+    assert "test_log.py" in text
+    if form == "json":
+        assert json.loads(text)["level"] == "error"
+
+
+def test_a_sentence_that_repeats_is_counted_not_written(capsys: Output) -> None:
+    log.configure_logging("json", "info")
+    (handler,) = logging.getLogger().handlers
+    now = [1000.0]
+    handler.filters[:] = [Repeats(lambda: now[0])]
+    ours = log.get_logger("ours")
+    for number in range(REPEATS + 25):
+        ours.warning("Redis is away", number=number)
+        logging.getLogger("theirs").error("failed %s", number)
+        ours.info("request")
+    ours.warning("another sentence")
+    first = [line["event"] for line in parsed(capsys)]
+    now[0] += WINDOW_S
+    ours.info("request")
+    ours.warning("Redis is away")
+    second = parsed(capsys)
+
+    assert first.count("Redis is away") == REPEATS
+    assert sum(event.startswith("failed ") for event in first) == REPEATS
+    assert first.count("request") == REPEATS + 25
+    assert first.count("another sentence") == 1
+    assert [(it["event"], it.get("sentence"), it.get("lines")) for it in second] == [
+        (SUPPRESSED, "Redis is away", 25),
+        (SUPPRESSED, "failed %s", 25),
+        ("request", None, None),
+        ("Redis is away", None, None),
+    ]
+
+
+def test_sentences_without_end_are_bounded_too(capsys: Output) -> None:
+    log.configure_logging("json", "info")
+    for sentence in (f"sentence {number}" for number in range(log.MAX_SENTENCES + 1000)):
+        logging.getLogger("theirs").warning(sentence)
+
+    assert len(parsed(capsys)) == log.MAX_SENTENCES + REPEATS
