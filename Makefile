@@ -42,6 +42,10 @@ test-rules: $(VENV)/.dev ## The chart's alerts ring when they should (promtool, 
 test-simulation: $(VENV)/.dev ## Layer B, for longer: any order of events, in virtual time (EXAMPLES=200 SEED=…)
 	@EXAMPLES=$(or $(EXAMPLES),200) SEED=$(SEED) $(BIN)/python -m pytest tests/simulation --quiet
 
+.PHONY: test-naive
+test-naive: $(VENV)/.dev ## The same kills for plain Huey with retries, in a column beside the gateway's (SEEDS="1 2")
+	@$(BIN)/python scripts/test-naive
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Format, lint, strict types, import contracts
 	@$(BIN)/ruff format --check .
