@@ -12,7 +12,7 @@ from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from mpesa_gateway.domain.merchant import (
     DEFAULT_MERCHANT,
@@ -123,6 +123,22 @@ class Config:
             raise ConfigError(problems)
         return cls(warnings=tuple(warnings), **_fields(values))
 
+    def secrets(self) -> list[str | None]:
+        """What the environment gave that no log may show, whatever stands around it.
+
+        Those of merchant files are too many to look for in each line.
+        """
+        found: list[str | None] = [
+            *_passwords(self.database_url),
+            *_passwords(self.redis_url),
+        ]
+        merchant = self.default_merchant
+        if merchant is not None:
+            credentials = merchant.credentials
+            found += [credentials.consumer_key, credentials.consumer_secret, credentials.passkey]
+            found += merchant.webhook_secrets
+        return found
+
     def base_url_for(self, environment: str) -> str:
         """Daraja's address for a merchant of that environment; one set here on purpose wins."""
         if self.safaricom_base_url not in (SANDBOX_URL, PRODUCTION_URL):
@@ -182,6 +198,16 @@ class _Reader:
         message = f"{PREFIX}{setting.name} {problem}"
         if not any(known.startswith(f"{PREFIX}{setting.name} ") for known in self.problems):
             self.problems.append(message)
+
+
+def _passwords(url: str) -> list[str]:
+    """The password in a URL, as it is written and as it is meant."""
+    try:
+        written = urlsplit(url).password
+    except ValueError:
+        # What Postgres accepts and Python does not; nothing may fail because of a log.
+        return []
+    return [written, unquote(written)] if written else []
 
 
 def _fields(values: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from mpesa_gateway import __version__, failpoint, metrics
+from mpesa_gateway import __version__, failpoint, masking, metrics
 from mpesa_gateway.clients.budget import Budgets
 from mpesa_gateway.clients.daraja import Daraja
 from mpesa_gateway.clients.egress import Guard, new_session
@@ -101,6 +101,7 @@ def open_services(
         config.metrics_merchant_max if config.metrics_merchant_label else 0
     )
     metrics.schema_version_needed.set(needed_schema_version())
+    masking.hide(*config.secrets())
     if role is not None:
         start_tracing(config.otlp_endpoint, config.traces_sample_ratio, role)
     try:

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import structlog
 
+from harness.settings import environment
 from mpesa_gateway import log, masking
+from mpesa_gateway.config import Config, _passwords
 from mpesa_gateway.log import MAX_LINE_LENGTH, REPEATS, SUPPRESSED, WINDOW_S, Repeats, begin
 
 SECRET = "c4nary-secret-value"
@@ -28,6 +30,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root = logging.getLogger()
     handlers, level, configured = list(root.handlers), root.level, structlog.get_config()
     monkeypatch.setattr(masking, "_hidden", ())
+    monkeypatch.setattr("atexit.register", lambda *_: None)
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -170,3 +173,30 @@ def test_sentences_without_end_are_bounded_too(capsys: Output) -> None:
         logging.getLogger("theirs").warning(sentence)
 
     assert len(parsed(capsys)) == log.MAX_SENTENCES + REPEATS
+
+
+def test_the_secrets_of_the_environment_are_known_by_value() -> None:
+    env = environment(
+        database_url="postgresql://mpesa:db-p%40ss-word@127.0.0.1/x",
+        redis_url="redis://:redis-pass-word@127.0.0.1/0",
+        base_url="https://sandbox.safaricom.co.ke",
+        callback_url="https://pay.example.com/callback",
+        webhook_secret="webhook-canary-0123456789",
+    )
+
+    masking.hide(*Config.from_env(env).secrets())
+
+    for name in ("SAFARICOM_CONSUMER_KEY", "SAFARICOM_CONSUMER_SECRET", "SAFARICOM_PASSKEY"):
+        assert masking.mask(f"it said {env['MPESA_' + name]} to us") == "it said *** to us"
+    for canary in (
+        "webhook-canary-0123456789",
+        "db-p@ss-word",
+        "db-p%40ss-word",
+        "redis-pass-word",
+    ):
+        assert masking.mask(f"<{canary}>") == "<***>"
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:p[ss@h/x", "postgresql:///x?host=/tmp", ""])
+def test_a_url_without_a_password_that_can_be_read_is_no_error(url: str) -> None:
+    assert _passwords(url) == []
