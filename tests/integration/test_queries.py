@@ -230,6 +230,7 @@ def test_two_failures_against_an_unproven_success_ask_for_a_person(gateway: Gate
     view = gateway.transaction(transaction_id)
     assert view["status"] == "PENDING"
     assert "later as failed" in view["attention"]
+    assert gateway.rows("SELECT query_lease_until AS lease FROM transactions") == [{"lease": None}]
 
 
 def test_a_callback_that_casts_doubt_while_safaricom_is_asked_has_the_last_word(
@@ -250,3 +251,4 @@ def test_a_callback_that_casts_doubt_while_safaricom_is_asked_has_the_last_word(
     view = gateway.transaction(transaction_id)
     assert view["status"] == "PENDING"
     assert "another amount" in view["attention"]
+    assert gateway.rows("SELECT query_lease_until AS lease FROM transactions") == [{"lease": None}]

@@ -234,10 +234,13 @@ def fill_in(conn: Connection, row: int, ending: Ending, now: datetime) -> bool:
 def set_attention(
     conn: Connection, row: int, sentence: str, *, in_doubt: bool, now: datetime
 ) -> None:
-    """Ask for a person, and stop asking Safaricom. `in_doubt`: for good, its answer is no use."""
+    """Ask for a person, and stop asking Safaricom. `in_doubt`: for good, its answer is no use.
+
+    A query's lease goes too, whoever holds it: nobody asks any more, so nobody would take it over.
+    """
     conn.execute(
         "UPDATE transactions SET attention = %s, updated_at = %s, next_query_at = NULL,"
-        " in_doubt = in_doubt OR %s WHERE id = %s AND status = 'PENDING'",
+        " query_lease_until = NULL, in_doubt = in_doubt OR %s WHERE id = %s AND status = 'PENDING'",
         [sentence, now, in_doubt, row],
     )
 
