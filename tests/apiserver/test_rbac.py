@@ -100,7 +100,8 @@ def every_namespace(start_operator: Starter, shops: Shops) -> Iterator[Operator]
 @pytest.mark.usefixtures("every_namespace")
 def test_all_namespaces_with_a_cluster_role(shops: Shops) -> None:
     shops.add(shortCode="777001")
-    shops.wait("Ready", "True")
+    # This operator also finds what all the tests before it have left in their namespaces.
+    shops.wait("Ready", "True", timeout_s=60)
     later = Shops(shops.kube, shops.kube.namespace(f"{shops.namespace}-later"))
     later.add_secret()
     later.add("kiosk", shortCode="777002")
