@@ -74,6 +74,10 @@ def _served(
                     "readinessProbe": {
                         "httpGet": {"path": path, "port": port},
                         "periodSeconds": 1,
+                        # Ready once, it stays so: on two cores a rollout starves it for seconds,
+                        # and a Safaricom without endpoints refuses what the gateway sends.
+                        "timeoutSeconds": 5,
+                        "failureThreshold": 30,
                     },
                     "securityContext": {
                         "allowPrivilegeEscalation": False,
