@@ -41,7 +41,7 @@ ACK_TIMEOUT_S = 1.5
 ACQUIRE_TIMEOUT_S = 0.8
 # Once the first in the line has waited this long, who comes hears 503 at once: waiting behind it
 # would end in a 503 too. What it brought is kept when the line has gone, if there is room.
-LATE_S = 0.7
+LATE_S = 1.3
 
 
 class Verdict(Enum):
