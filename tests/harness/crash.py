@@ -257,6 +257,17 @@ class CrashStack:
 
         wait_for(is_ready, timeout_s=20)
 
+    def wait_for_workers(self) -> None:
+        """Each runs, and says that it has started."""
+
+        def all_started() -> bool:
+            return all(
+                it.is_running() and "worker started" in it.log.read_text(errors="replace")
+                for it in self._workers
+            )
+
+        wait_for(all_started, timeout_s=30)
+
     def counters(self) -> collections.Counter[str]:
         """What the processes counted together, by series. Only until the first of them dies."""
         counted = collections.Counter[str]()

@@ -29,6 +29,20 @@ def keep(counts: Counts) -> None:
         file.write_text(json.dumps({**asdict(counts), "harm": counts.harm}))
 
 
+def test_plain_huey_does_everything_once_where_there_is_no_fault(
+    own_directory: Path, empty_database_url: str, redis_url: str
+) -> None:
+    """So what it loses below, it loses by the faults."""
+    with crash_stack(
+        own_directory, empty_database_url, redis_url, program=[str(STRAWMAN)]
+    ) as stack:
+        counts = run_plan(stack, "plain Huey without a fault", SEEDS[0], faults_each=0)
+
+    assert counts.harm == 0, counts
+    assert counts.told_again == 0
+    assert counts.callbacks >= counts.payments
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_plain_huey_loses(
     seed: int, own_directory: Path, empty_database_url: str, redis_url: str
