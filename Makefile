@@ -104,3 +104,8 @@ $(VENV)/.bench: requirements-bench.lock $(VENV)/.dev
 .PHONY: bench
 bench: $(VENV)/.bench ## Measure against what this machine's Postgres can do; writes docs/performance.* (BENCH=short: a trial of 90 s)
 	@$(BIN)/python -m bench $(if $(filter short,$(BENCH)),short,full --publish)
+
+.PHONY: bench-scale
+bench-scale: $(VENV)/.bench ## Ten million payments beside none: hot queries, inserts, room, retention (ROWS=200000 for a trial; needs 4 GB a million)
+	@$(BIN)/python -m bench.scale build --rows $(or $(ROWS),10000000)
+	@$(BIN)/python -m bench.scale measure $(if $(ROWS),,--publish)

@@ -50,7 +50,7 @@ class Payments:
 
     def take(self, count: int, urls: list[str] | None = None) -> list[tuple[int, str, int]]:
         """Row, token and number of so many new payments, told at these webhook URLs in turn."""
-        urls = urls or ["http://127.0.0.1:9/webhooks"]
+        urls = urls or ["http://127.0.0.1:1024/webhooks"]
         cursor = self.conn.execute(
             _MINT,
             {

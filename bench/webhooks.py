@@ -175,7 +175,7 @@ def _delivered(rig: Rig, conn: psycopg.Connection, ids: list[int]) -> float:
     return len(ids) / ((ended - started) / timedelta(seconds=1))
 
 
-class _Instant(WebhookClient):
+class Instant(WebhookClient):
     """Every endpoint has answered before it was asked."""
 
     def __init__(self) -> None:
@@ -190,7 +190,7 @@ class _Instant(WebhookClient):
 def _transactions_alone(rig: Rig, ids: list[int]) -> float:
     """The product's own claim and result, with nothing between them, in as many threads."""
     with open_services(Config.from_env(rig.gateway_env({}))) as services, rig.connect() as conn:
-        deliveries = replace(services.deliveries, webhooks=_Instant())
+        deliveries = replace(services.deliveries, webhooks=Instant())
         _make_due(conn, ids)
         started = time.perf_counter()
         with ThreadPoolExecutor(THREADS) as threads:

