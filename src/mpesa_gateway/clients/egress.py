@@ -123,6 +123,11 @@ class GuardedAdapter(HTTPAdapter):
         self._tls = tls_context(extra_ca)
         super().__init__(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE, max_retries=0)
 
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ARG002
+        """Leave the roots to our context. requests would read its bundle for each connection."""
+        assert verify is True, "nobody turns verification off"
+        conn.cert_reqs = "CERT_REQUIRED"
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Give the manager pools whose connections know the guard."""
         super().init_poolmanager(*args, ssl_context=self._tls, **kwargs)
@@ -143,8 +148,9 @@ def new_session(guard: Guard, *, user_agent: str, extra_ca: str | None = None) -
     session.headers.clear()
     session.headers.update({"User-Agent": user_agent, "Accept": "application/json"})
     session.cookies.set_policy(_NoCookies())
+    adapter = GuardedAdapter(guard, extra_ca)
     for scheme in ("https://", "http://"):
-        session.mount(scheme, GuardedAdapter(guard, extra_ca))
+        session.mount(scheme, adapter)
     return session
 
 
