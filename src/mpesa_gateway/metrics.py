@@ -16,7 +16,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from mpesa_gateway.domain.delivery import AttemptOutcome
 from mpesa_gateway.domain.push import PushClass
 from mpesa_gateway.domain.query import QueryClass
-from mpesa_gateway.domain.results import CATALOGUE, PUSH_REASONS
+from mpesa_gateway.domain.results import CATALOGUE, PUSH_REASONS, RESOLVED_FAILED
 from mpesa_gateway.domain.settlement import ConflictKind
 from mpesa_gateway.domain.transaction import Status
 
@@ -237,7 +237,7 @@ _FROM_THE_START: tuple[tuple[Counter | Histogram, tuple[Iterable[str], ...]], ..
     (stale_completions_total, (("query", "delivery"),)),
     (http_requests_total, (("/initiate",), ("201", "500", "503"))),
 )
-for _meaning in (*CATALOGUE.values(), *PUSH_REASONS.values()):
+for _meaning in (*CATALOGUE.values(), *PUSH_REASONS.values(), RESOLVED_FAILED):
     transaction_results_total.labels(_meaning.cause or NOBODY, _meaning.reason)
 for _metric, _values in _FROM_THE_START:
     for _labels in product(*_values):

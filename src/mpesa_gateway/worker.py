@@ -16,6 +16,7 @@ from mpesa_gateway.report import WebhookHealth, report
 from mpesa_gateway.services import Services, open_services
 from mpesa_gateway.sweeper import Sweeper
 from mpesa_gateway.tasks import Bell, Tasks, WorkQueue
+from mpesa_gateway.usecases.resolutions import count_resolved
 
 LOGGER = get_logger(__name__)
 # Longer than a webhook's deadline; what is not done by then is found again by its lease.
@@ -57,6 +58,7 @@ def _sweeper(services: Services, tasks: Tasks, health: WebhookHealth) -> Sweeper
     def after_round() -> None:
         exporter.refresh()
         health.refresh()
+        count_resolved(services.pool)
         services.retention.run()
 
     return Sweeper(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,13 +17,17 @@ from harness.receiver import Answer, Receiver
 from harness.settling import SILENT, settle
 from harness.waiting import wait_for
 from mpesa_gateway import metrics
+from mpesa_gateway.demo.processes import clean_env
 from mpesa_gateway.domain.transaction import Status
 from mpesa_gateway.pools import PoolExporter
 from mpesa_gateway.services import needed_schema_version
+from mpesa_gateway.usecases.resolutions import count_resolved
 
 # The last four digits choose the outcome: see the simulator's own table.
 OUTCOMES = ("0000", "1032", "0001", "2001", "1037", "0003", "2002", "4000", "5002", "4290", "8002")
 WITHOUT_CALLBACK = ("4000", "5002", "4290", "8002")
+# No callback comes; a person ends them.
+RESOLVED, REFUNDED = "254712354042", "254712364042"
 
 
 @pytest.fixture
@@ -46,6 +52,23 @@ def pay_in_every_way(gateway: Gateway) -> None:
     gateway.work()
     gateway.clock.advance(minutes=2)
     gateway.sweep()
+    resolve(gateway, gateway.pay(RESOLVED), "--status", "COMPLETED", "--receipt", "UJQ1ABCDE9")
+    resolve(gateway, gateway.pay(REFUNDED), "--status", "FAILED")
+    assert count_resolved(gateway.pool) == 2
+    assert count_resolved(gateway.pool) == 0
+
+
+def resolve(gateway: Gateway, transaction_id: str, *how: str) -> None:
+    """A person ends a payment, by the command itself: a process whose counters nobody scrapes."""
+    gateway.execute(
+        "UPDATE transactions SET attention = 'look', next_query_at = NULL"
+        " WHERE internal_transaction_id = %s",
+        transaction_id,
+    )
+    command = [sys.executable, "-m", "mpesa_gateway", "transactions", "resolve", transaction_id]
+    audit = ["--by", "wanjiru", "--reason", "the statement of 31 January"]
+    env = clean_env({"MPESA_DATABASE_URL": gateway.database_url})
+    subprocess.run([*command, *audit, *how], env=env, check=True, capture_output=True, timeout=60)
 
 
 def answered(gateway: Gateway) -> int:
@@ -71,7 +94,7 @@ def test_results_are_counted_as_the_merchants_are_told(gateway: Gateway, since: 
         cause, reason = result["cause"] or "none", result["reason"]
         causes[cause] = causes.get(cause, 0) + 1
         reasons[reason] = reasons.get(reason, 0) + 1
-    assert causes.keys() == {"none", "customer", "merchant", "request", "safaricom"}
+    assert causes.keys() == {"none", "customer", "merchant", "request", "safaricom", "unknown"}
     assert since.by("mpesa_transaction_results_total", "cause") == causes
     assert since.by("mpesa_transaction_results_total", "reason") == reasons
 

@@ -221,6 +221,24 @@ def save_finished(conn: Connection, transaction: Transaction) -> bool:
     return cursor.rowcount == 1
 
 
+def leave_to_count(conn: Connection, row: int) -> None:
+    """Have a worker count its end: who ended it has no metrics of its own."""
+    conn.execute("INSERT INTO endings_to_count (transaction_id) VALUES (%s)", [row])
+
+
+def take_to_count(conn: Connection, limit: int) -> list[Transaction]:
+    """Ended transactions that nobody has counted yet; each is handed out once."""
+    cursor = conn.cursor(row_factory=kwargs_row(_transaction))
+    cursor.execute(
+        "WITH taken AS (DELETE FROM endings_to_count WHERE transaction_id IN"
+        " (SELECT transaction_id FROM endings_to_count LIMIT %s FOR UPDATE SKIP LOCKED)"
+        " RETURNING transaction_id)"
+        " SELECT t.* FROM transactions t JOIN taken ON taken.transaction_id = t.id",
+        [limit],
+    )
+    return cursor.fetchall()
+
+
 def fill_in(conn: Connection, row: int, ending: Ending, now: datetime) -> bool:
     """Add the receipt that a query could not tell. False when there is one already."""
     cursor = conn.execute(

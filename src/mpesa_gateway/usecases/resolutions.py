@@ -11,7 +11,10 @@ from mpesa_gateway.domain.transaction import FINAL, Ending, Transaction
 from mpesa_gateway.errors import NotFoundError, ResolutionRefusedError
 from mpesa_gateway.store import callbacks, events, transactions
 from mpesa_gateway.store.pool import Connection, Pool
-from mpesa_gateway.usecases.endings import Effects, end_transaction
+from mpesa_gateway.usecases.endings import Effects, count_transaction, end_transaction
+
+# Of one round of a sweeper; people are not that fast.
+COUNT_LIMIT = 100
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,21 @@ def resolve_transaction(
         )
         if ending is not None:
             end_transaction(conn, transaction, ending, source="person", now=now, effects=effects)
-    effects.count()
+            # Not here: this is a command, whose counters nobody scrapes.
+            transactions.leave_to_count(conn, transaction.row)
     return Resolved(effects, closed)
+
+
+def count_resolved(pool: Pool) -> int:
+    """Count what people have ended since the last round of any worker; how many there were.
+
+    Each once: a worker that dies between the commit and the count loses it, as with every counter.
+    """
+    with pool.connection("resolve.count") as conn:
+        ended = transactions.take_to_count(conn, COUNT_LIMIT)
+    for transaction in ended:
+        count_transaction(transaction)
+    return len(ended)
 
 
 def _decide(conn: Connection, transaction: Transaction, resolution: Resolution) -> Ending | None:

@@ -2,13 +2,6 @@
 -- process does the next step, although Redis lost the message. Empty while tracing is off.
 -- Nullable and without a default: no table is rewritten, and the release before runs on it too.
 ALTER TABLE callbacks ADD COLUMN traceparent TEXT;
-ALTER TABLE transactions ADD COLUMN traceparent TEXT;
-ALTER TABLE deliveries ADD COLUMN traceparent TEXT;
-
 -- NOT VALID: rows that were there before have none, so that nothing needs to be read under the lock.
 ALTER TABLE callbacks ADD CONSTRAINT callbacks_traceparent
-    CHECK (length(traceparent) = 55) NOT VALID;
-ALTER TABLE transactions ADD CONSTRAINT transactions_traceparent
-    CHECK (length(traceparent) = 55) NOT VALID;
-ALTER TABLE deliveries ADD CONSTRAINT deliveries_traceparent
     CHECK (length(traceparent) = 55) NOT VALID;
