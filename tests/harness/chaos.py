@@ -49,7 +49,7 @@ SELECT (SELECT count(*) FROM transactions WHERE status = 'PENDING' AND NOT in_do
 
 
 class Run:
-    """One run, from the first payment to the report. All processes are children of its thread."""
+    """One run, from the first payment to the report."""
 
     def __init__(
         self,

@@ -198,7 +198,7 @@ class ChaosStack:
             return bool(client.ping())
 
     def replace_the_dead(self) -> None:
-        """What Kubernetes does. From the main thread only: children die with their thread."""
+        """What Kubernetes does."""
         for server in self.servers.values():
             if not server.process.is_running():
                 server.start()

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from mpesa_gateway.demo.watchdog import Watchdog, register
+
 STOP_TIMEOUT_S = 15.0
 START_TIMEOUT_S = 30.0
 POLL_S = 0.02
-_PR_SET_PDEATHSIG = 1
+_WATCHDOG = Watchdog()
 
 
 def free_port() -> int:
@@ -25,12 +25,6 @@ def free_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
-
-
-def _die_with_parent() -> None:
-    """In the child, before it runs: Linux kills it when its parent is gone."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Process:
@@ -47,6 +41,7 @@ class Process:
     ) -> None:
         self.name = name
         self.log = log
+        watchdog = _WATCHDOG.start()
         with log.open("ab") as output:
             self._popen = subprocess.Popen(  # noqa: S603 - our own commands
                 [str(part) for part in command],
@@ -54,8 +49,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=None if env is None else dict(env),
-                # From the main thread only: the signal comes when that very thread ends.
-                preexec_fn=_die_with_parent,  # noqa: PLW1509
+                preexec_fn=lambda: register(watchdog),  # noqa: PLW1509 - it only writes to a pipe
                 user=user,
                 group=None if user is None else "nogroup",
                 extra_groups=None if user is None else [],

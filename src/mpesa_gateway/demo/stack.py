@@ -1,7 +1,4 @@
-"""The whole system as real child processes on free ports, in one temporary directory.
-
-Started from the main thread only: Linux then kills the children when the demo is killed.
-"""
+"""The whole system as real child processes on free ports, in one temporary directory."""
 
 from __future__ import annotations
 
