@@ -12,6 +12,9 @@ from psycopg.types.json import Jsonb
 
 from mpesa_gateway.store.pool import Connection
 
+# Each path has an index of its own, so who asks by transaction says `(by_token OR NOT by_token)`:
+# without it neither is used, and each end of a payment reads the whole table.
+
 
 @dataclass(frozen=True)
 class TokenOwner:
@@ -151,8 +154,8 @@ def release_unmatched(conn: Connection, checkout_request_id: str, now: datetime)
 def find_held_body(conn: Connection, transaction: int) -> bytes | None:
     """The body of a success that waits for a query to confirm it."""
     cursor = conn.execute(
-        "SELECT body FROM callbacks WHERE transaction_id = %s AND state = 'HELD'"
-        " ORDER BY id LIMIT 1",
+        "SELECT body FROM callbacks WHERE transaction_id = %s AND (by_token OR NOT by_token)"
+        " AND state = 'HELD' ORDER BY id LIMIT 1",
         [transaction],
     )
     row = cursor.fetchone()
@@ -163,7 +166,7 @@ def end_held(conn: Connection, transaction: int, outcome: str, now: datetime) ->
     """What a held success came to once its transaction ended."""
     conn.execute(
         "UPDATE callbacks SET state = 'APPLIED', outcome = %s, applied_at = %s"
-        " WHERE transaction_id = %s AND state = 'HELD'",
+        " WHERE transaction_id = %s AND (by_token OR NOT by_token) AND state = 'HELD'",
         [outcome, now, transaction],
     )
 
@@ -256,11 +259,11 @@ def list_newest(conn: Connection, *, state: str | None, limit: int) -> list[Call
 
 
 def list_of_transaction(conn: Connection, transaction: int) -> list[CallbackRow]:
-    """The callbacks of a transaction, newest first; each path has an index of its own."""
+    """The callbacks of a transaction, newest first."""
     cursor = conn.cursor(row_factory=class_row(CallbackRow))
     cursor.execute(
-        f"{_VIEW} WHERE c.transaction_id = %(row)s AND (c.by_token OR NOT c.by_token)"
+        f"{_VIEW} WHERE c.transaction_id = %s AND (c.by_token OR NOT c.by_token)"
         " ORDER BY c.id DESC",
-        {"row": transaction},
+        [transaction],
     )
     return cursor.fetchall()

@@ -1,0 +1,96 @@
+"""No step of a payment reads a whole table, however long the history before it is."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from harness.bodies import callback_body
+from harness.gateway import Gateway
+from harness.history import write_history
+from harness.settings import API_KEY
+from harness.settling import SILENT, settle
+from harness.waiting import wait_for
+from mpesa_gateway.ages import AgeExporter
+
+TABLES = (
+    "callbacks",
+    "conflicts",
+    "deliveries",
+    "transaction_events",
+    "transactions",
+    "webhook_attempts",
+)
+OTHER, THIRD, FOURTH = "254712354042", "254712364042", "254712374042"
+# So many that a sequential scan of the table is never the cheapest plan.
+HISTORY = 5_000
+
+
+def whole_reads(gateway: Gateway) -> dict[str, int]:
+    """How often each table was read from end to end."""
+    rows = gateway.rows(
+        "SELECT relname, seq_scan FROM pg_stat_user_tables WHERE relname = ANY(%s)", list(TABLES)
+    )
+    return {row["relname"]: row["seq_scan"] for row in rows}
+
+
+def close_pools(gateway: Gateway) -> None:
+    """Postgres counts what a connection did at the latest when it ends."""
+    gateway.services.pool.close()
+    gateway.services.reserved_pool.close()
+    wait_for(
+        lambda: (
+            not gateway.rows(
+                "SELECT FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name LIKE 'mpesa-gateway%%'"
+            )
+        )
+    )
+
+
+def live(gateway: Gateway) -> None:
+    """Every way that a payment takes to its end, and what looks after it meanwhile."""
+    end(gateway, SILENT)
+    end(gateway, OTHER, code=1032)
+    # A success that proves nothing is held until a query has confirmed it.
+    end(gateway, THIRD, receipt=None)
+    transaction_id = gateway.pay(FOURTH)
+    for _ in range(3):
+        gateway.clock.advance(seconds=300)
+        gateway.sweep()
+    path = f"{gateway.url}/transactions/{transaction_id}/redeliver"
+    gateway.session.post(path, headers={"X-Internal-Secret": API_KEY}, timeout=10)
+    gateway.work()
+    gateway.get("/transactions", phone=FOURTH)
+    gateway.get(f"/transactions/{transaction_id}/deliveries")
+    AgeExporter(gateway.pool, gateway.clock).refresh()
+
+
+def end(gateway: Gateway, phone: str, **said: Any) -> None:
+    """A payment whose callback says so."""
+    gateway.pay(phone)
+    body = callback_body(gateway.checkout_request_id(phone), **said)
+    settle(gateway, body, path=gateway.callback_path(phone))
+
+
+def test_no_step_of_a_payment_reads_a_whole_table(gateway: Gateway) -> None:
+    write_history(gateway.database_url, HISTORY, at=str(gateway.clock() - timedelta(days=1)))
+    gateway.execute("ANALYZE")
+    before = whole_reads(gateway)
+    live(gateway)
+    close_pools(gateway)
+
+    # An empty table has no plan but this one.
+    again = {name: count - before[name] for name, count in whole_reads(gateway).items()}
+    assert {name: count for name, count in again.items() if name != "conflicts" and count} == {}
+
+
+def test_a_whole_read_is_counted(gateway: Gateway) -> None:
+    write_history(gateway.database_url, HISTORY, at=str(gateway.clock() - timedelta(days=1)))
+    gateway.execute("ANALYZE")
+    before = whole_reads(gateway)
+    with gateway.pool.connection("test") as conn:
+        conn.execute("SELECT FROM callbacks WHERE transaction_id = 7 AND state = 'HELD'")
+    close_pools(gateway)
+
+    assert whole_reads(gateway)["callbacks"] == before["callbacks"] + 1
