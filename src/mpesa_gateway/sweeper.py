@@ -25,10 +25,15 @@ PAGE = 200
 GRACE = timedelta(seconds=1)
 # Between pages of a backlog.
 PAUSE_S = 0.05
+# Work that waits for somebody else, seconds if need be; all other work waits for Postgres only.
+OUTBOUND = (WorkKind.DELIVERY, WorkKind.QUERY)
 
 
 class Sweeper:
-    """Looks for due rows every interval, and does them in a few threads of its own."""
+    """Looks for due rows every interval, and does them in a few threads of its own.
+
+    Outbound work has a line of its own: Safaricom and endpoints that hang delay no callback.
+    """
 
     def __init__(
         self,
@@ -45,7 +50,8 @@ class Sweeper:
         self._clock = clock
         self._interval_s = interval.total_seconds()
         self._after_round = after_round
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="sweep")
+        self._inner = ThreadPoolExecutor(threads, thread_name_prefix="sweep")
+        self._outbound = ThreadPoolExecutor(threads, thread_name_prefix="sweep-out")
         self._in_hand: set[Work] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -59,9 +65,16 @@ class Sweeper:
     def stop(self) -> None:
         """End after the work in hand; what waits in line stays in Postgres."""
         self._stop.set()
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        for executor in (self._inner, self._outbound):
+            executor.shutdown(wait=False, cancel_futures=True)
+        self.wait()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
+
+    def wait(self) -> None:
+        """Until all that was handed out is done. No more can be handed out afterwards."""
+        for executor in (self._inner, self._outbound):
+            executor.shutdown(wait=True)
 
     def is_alive(self) -> bool:
         """Whether rounds go on; a stuck or dead sweeper is a reason to restart the process."""
@@ -111,8 +124,9 @@ class Sweeper:
             self._in_hand.add(work)
         if rescued is not None:
             metrics.sweeper_rescued_total.labels(rescued).inc()
+        executor = self._outbound if work.kind in OUTBOUND else self._inner
         try:
-            self._executor.submit(self._work, work)
+            executor.submit(self._work, work)
         except RuntimeError:
             # Shut down between the look and the submission.
             return False

@@ -1,7 +1,8 @@
 """Layer C, `make chaos`: real processes under an open load while a nemesis kills, stops and cuts.
 
-`python -m harness.chaos`, in the directory `tests`, reads CHAOS_MINUTES, SEED, CHAOS_RATE and
-CHAOS_REPORT. Exit status 1 when a promise was broken.
+`python -m harness.chaos`, in the directory `tests`, reads CHAOS_MINUTES, SEED, CHAOS_RATE,
+CHAOS_REPORT, and CHAOS_FAULTS: `kills` for nothing but `kill -9`, one after the other has healed.
+Exit status 1 when a promise was broken.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from harness.chaos_load import NEVER_TOLD, Load, make_arrivals
 from harness.chaos_report import Report, lines, make_report
 from harness.chaos_stack import ChaosStack, chaos_stack
 from harness.nemesis import Nemesis
-from harness.nemesis_plan import Fault, make_plan
+from harness.nemesis_plan import Fault, make_kills, make_plan
 from harness.recovery import Recovery, Watch
 from mpesa_gateway.demo.ending import EndedError, Ending
 
@@ -35,6 +36,8 @@ SAY_EVERY_S = 5.0
 # An endpoint that failed long enough is parked for minutes, and Safaricom is asked again and again.
 QUIET_TIMEOUT_S = 420.0
 REPLAYS = 300
+# Between a recovery and the next fault, where each has its time.
+CALM_S = 2.0
 SIGNALLED = 128
 
 # What is not over. A push that Safaricom never answered, of which no callback came, waits for a
@@ -59,7 +62,10 @@ class Run:
         duration_s: float,
         per_s: float,
         ending: Ending,
+        *,
+        alone: bool = False,
     ) -> None:
+        """`alone`: a fault begins when all is well again after the one before."""
         self._stack = stack
         self._seed = seed
         self._duration_s = duration_s
@@ -68,8 +74,13 @@ class Run:
         self._began = time.monotonic()
         self._said_at = 0.0
         self._load = Load(stack, make_arrivals(seed, duration_s, per_s))
-        self._nemesis = Nemesis(stack, plan)
         self._watch = Watch(stack)
+        self._nemesis = Nemesis(
+            stack,
+            plan,
+            may_begin=lambda: not alone or self._watch.is_over(for_s=CALM_S),
+            until_s=duration_s,
+        )
         self._problems: list[str] = []
 
     def run(self) -> Report:
@@ -169,11 +180,13 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def run_chaos(directory: Path, *, seed: int, duration_s: float, per_s: float) -> Report:
+def run_chaos(
+    directory: Path, *, seed: int, duration_s: float, per_s: float, alone: bool = False
+) -> Report:
     """A whole run in an empty directory. Main thread only. Raises EndedError on a signal."""
-    plan = make_plan(seed, duration_s)
+    plan = make_kills(seed, duration_s) if alone else make_plan(seed, duration_s)
     with Ending() as ending, chaos_stack(directory) as stack:
-        return Run(stack, plan, seed, duration_s, per_s, ending).run()
+        return Run(stack, plan, seed, duration_s, per_s, ending, alone=alone).run()
 
 
 def main() -> int:
@@ -181,10 +194,11 @@ def main() -> int:
     seed = int(os.environ.get("SEED") or secrets.randbelow(1_000_000))
     minutes = float(os.environ.get("CHAOS_MINUTES") or 10)
     per_s = float(os.environ.get("CHAOS_RATE") or 6)
+    alone = os.environ.get("CHAOS_FAULTS") == "kills"
     _say(f"seed {seed}: {minutes:g} minutes, {per_s:g} payments a second (SEED={seed} repeats it)")
     directory = Path(tempfile.mkdtemp(prefix="mpesa-chaos-"))
     try:
-        report = run_chaos(directory, seed=seed, duration_s=minutes * 60, per_s=per_s)
+        report = run_chaos(directory, seed=seed, duration_s=minutes * 60, per_s=per_s, alone=alone)
     except EndedError as ended:
         shutil.rmtree(directory, ignore_errors=True)
         _say(f"Ended early, by {signal.Signals(ended.number).name}. Everything is stopped.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import statistics
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,8 @@ from harness.nemesis import Done
 from harness.recovery import Recovery
 
 Report = dict[str, Any]
+# A fault and its recovery are noted one after the other.
+SAME_FAULT_S = 1.0
 
 
 def make_report(
@@ -59,6 +62,7 @@ def make_report(
             **{kind: spread(it for it in kills if it.kind == kind) for kind in kinds(kills)},
         },
         "backlog_empty_after_last_fault_s": healed.took_s if healed else None,
+        "recoveries": [recovered(it, done) for it in kills],
         "problems": problems,
         "plan": [
             {
@@ -72,19 +76,47 @@ def make_report(
     }
 
 
+def recovered(recovery: Recovery, done: list[Done]) -> dict[str, Any]:
+    """One recovery, what was done last, and which other faults went on meanwhile."""
+    until = recovery.over_at or math.inf
+    others = [
+        it
+        for it in done
+        if it.healed_at > recovery.began_at
+        and it.began_at < until
+        and abs(it.began_at - recovery.began_at) > SAME_FAULT_S
+    ]
+    return {
+        "kind": recovery.kind,
+        "took_s": recovery.took_s,
+        "ready_s": round(recovery.ready_at - recovery.began_at, 2) if recovery.ready_at else None,
+        "last": recovery.last,
+        "beside": [it.fault.kind for it in others],
+    }
+
+
 def unsettled(evidence: ChaosEvidence) -> dict[str, int]:
-    """Payments without an end, by why: each waits for a person or a later callback, and says so."""
+    """Payments without an end, by why: a person or a later callback ends each, and it says so."""
+    pushed = {it["phone"]: it for it in evidence.ledger["pushes"] if it["accepted"]}
+    charged = {it["phone"] for it in evidence.ledger["debits"]}
     why = collections.Counter[str]()
     for row in evidence.transactions:
+        phone = row["phone"]
         if row["status"] != "PENDING":
             continue
         if row["in_doubt"]:
-            why["in doubt, a person is asked"] += 1
-        elif row["checkout_request_id"] is None:
-            why["the push was never answered and no callback came"] += 1
+            why[f"in doubt: {row['attention'].split('.')[0]}"] += 1
+        elif row["checkout_request_id"] is not None:
+            why["Safaricom knows it and gives no result"] += 1
+        elif phone not in pushed:
+            why["its process died before the push left, which only the witness knows"] += 1
+        elif pushed[phone]["callback_copies"] == 0:
+            why["no answer to the push, and Safaricom never calls back"] += 1
+        elif phone in charged:
+            why["no answer to the push, the only callback was lost on its way: charged"] += 1
         else:
-            why["Safaricom gives no result"] += 1
-    return dict(why)
+            why["no answer to the push, the only callback was lost on its way: not charged"] += 1
+    return dict(sorted(why.items()))
 
 
 def count(words: Any) -> dict[str, int]:
@@ -142,6 +174,8 @@ def lines(report: Report) -> list[str]:
     for kind, it in recovery.items():
         never = f" ({it['never']} never)" if it["never"] else ""
         table.append(f"| {kind} | {it['n']}{never} | {it['p50']} | {it['p99']} | {it['max']} |")
+    table += ["", "| unsettled, because | payments |", "|---|---|"]
+    table += [f"| {why} | {times} |" for why, times in report["unsettled"].items()]
     table += ["", "| fault | times |", "|---|---|"]
     table += [f"| {kind} | {times} |" for kind, times in report["faults"].items()]
     return table

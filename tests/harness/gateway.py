@@ -146,7 +146,7 @@ class Gateway:
             threads=1,
         )
         sweeper.sweep()
-        sweeper._executor.shutdown(wait=True)
+        sweeper.wait()
         self.work()
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import socket
 import threading
@@ -32,11 +33,23 @@ class Done:
 
 
 class Nemesis:
-    """`tick` begins what is due and heals what is over."""
+    """`tick` begins what is due and heals what is over.
 
-    def __init__(self, stack: ChaosStack, plan: list[Fault]) -> None:
+    A fault that is due waits until `may_begin`; what has not begun by `until_s` never does.
+    """
+
+    def __init__(
+        self,
+        stack: ChaosStack,
+        plan: list[Fault],
+        *,
+        may_begin: Callable[[], bool] = lambda: True,
+        until_s: float = math.inf,
+    ) -> None:
         self._stack = stack
         self._waiting = list(plan)
+        self._may_begin = may_begin
+        self._until_s = until_s
         self._began = time.monotonic()
         self.done: list[Done] = []
 
@@ -49,21 +62,22 @@ class Nemesis:
         return [f"{it.fault.kind} ({it.fault.target})" for it in self.done if not it.healed_at]
 
     def tick(self) -> list[Done]:
-        """Those that began now."""
+        """What began now: one at a time."""
         now_s = time.monotonic() - self._began
         for it in self.done:
             if not it.healed_at and it.fault.ends_s <= now_s:
                 self._heal(it)
-        begun = []
-        while self._waiting and self._waiting[0].at_s <= now_s:
-            fault = self._waiting.pop(0)
-            done = Done(fault, time.time())
-            done.heal = self._begin(fault)
-            self.done.append(done)
-            begun.append(done)
-            if not fault.lasts_s:
-                self._heal(done)
-        return begun
+        if now_s > self._until_s:
+            self._waiting.clear()
+        if not self._waiting or self._waiting[0].at_s > now_s or not self._may_begin():
+            return []
+        fault = self._waiting.pop(0)
+        done = Done(fault, time.time())
+        done.heal = self._begin(fault)
+        self.done.append(done)
+        if not fault.lasts_s:
+            self._heal(done)
+        return [done]
 
     def heal_all(self) -> None:
         """At the end, also when it comes early."""

@@ -105,6 +105,19 @@ def make_plan(seed: int, duration_s: float) -> list[Fault]:
     return plan
 
 
+def make_kills(seed: int, duration_s: float) -> list[Fault]:
+    """Only what dies by `kill -9`, every kind as often: for a run in which each has its time."""
+    chance = random.Random(f"{seed}-kills")  # noqa: S311 - it is to be repeatable
+    kinds = [it for it in KINDS if it.name.startswith("kill")]
+    plan: list[Fault] = []
+    at_s = FIRST_S
+    while at_s < duration_s - END_BEFORE_S:
+        for kind in chance.sample(kinds, len(kinds)):
+            plan.append(_draw(chance, kind, at_s))
+            at_s += PAUSE_S[0]
+    return plan
+
+
 def _free(kind: Kind, busy_until: dict[str, float], at_s: float) -> bool:
     return all(busy_until.get(it, 0.0) <= at_s for it in kind.targets)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import psycopg
+from psycopg.rows import dict_row
 
 from harness.chaos_stack import ChaosStack, Server
 
@@ -20,10 +21,12 @@ UNANSWERED_BY_SAFARICOM = "%8001"
 # webhooks to endpoints in order that were not tried, or whose try has no result.
 BACKLOG = """
 SELECT (SELECT count(*) FROM transactions WHERE push_lease_until IS NOT NULL
-            AND phone NOT LIKE %(unanswered)s AND created_at <= %(at)s)
-     + (SELECT count(*) FROM callbacks WHERE state = 'RECEIVED' AND received_at <= %(at)s)
-     + (SELECT count(*) FROM deliveries WHERE state = 'PENDING' AND created_at <= %(at)s
-            AND origin = %(steady)s AND (attempts_made = 0 OR lease_until IS NOT NULL)) AS open
+            AND phone NOT LIKE %(unanswered)s AND created_at <= %(at)s) AS pushes,
+       (SELECT count(*) FROM callbacks WHERE state = 'RECEIVED' AND received_at <= %(at)s)
+            AS callbacks,
+       (SELECT count(*) FROM deliveries WHERE state = 'PENDING' AND created_at <= %(at)s
+            AND origin = %(steady)s AND (attempts_made = 0 OR lease_until IS NOT NULL))
+            AS deliveries
 """
 
 
@@ -36,13 +39,20 @@ class Recovery:
     server: Server | None = field(default=None, repr=False)
     ready_at: float = 0.0
     empty_at: float = 0.0
+    # What was there to be done when it was looked at for the last time before it was done.
+    last: dict[str, int] = field(default_factory=dict)
 
     @property
     def took_s(self) -> float | None:
         """Until what died answers and the work is done; None when that never was."""
         if not self.empty_at or (self.server is not None and not self.ready_at):
             return None
-        return round(max(self.ready_at, self.empty_at) - self.began_at, 2)
+        return round(self.over_at - self.began_at, 2)
+
+    @property
+    def over_at(self) -> float:
+        """When what died answered and the work was done, if both have been."""
+        return max(self.ready_at, self.empty_at)
 
 
 class Watch:
@@ -70,12 +80,18 @@ class Watch:
         self.recoveries.append(recovery)
         return recovery
 
+    def is_over(self, *, for_s: float) -> bool:
+        """Whether every recovery is, and has been for so long."""
+        return all(
+            it.took_s is not None and time.time() - it.over_at >= for_s for it in self.recoveries
+        )
+
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_EVERY_S):
             for it in [it for it in list(self.recoveries) if it.took_s is None]:
                 self._look(it)
             with contextlib.suppress(psycopg.Error):
-                self.backlog = self._count(time.time())
+                self.backlog = sum(self._count(time.time()).values())
 
     def _look(self, recovery: Recovery) -> None:
         server = recovery.server
@@ -83,18 +99,22 @@ class Watch:
             recovery.ready_at = time.time()
         if not recovery.empty_at:
             with contextlib.suppress(psycopg.Error):
-                if self._count(recovery.began_at) == 0:
+                left = self._count(recovery.began_at)
+                if any(left.values()):
+                    recovery.last = left
+                else:
                     recovery.empty_at = time.time()
 
-    def _count(self, at: float) -> int:
+    def _count(self, at: float) -> dict[str, int]:
         steady = f"http://127.0.0.1:{self._stack.receiver.steady.port}"
         values = {
             "at": datetime.fromtimestamp(at, UTC),
             "steady": steady,
             "unanswered": UNANSWERED_BY_SAFARICOM,
         }
-        with psycopg.connect(self._stack.database_url, connect_timeout=3) as conn:
+        with psycopg.connect(
+            self._stack.database_url, connect_timeout=3, row_factory=dict_row
+        ) as conn:
             row = conn.execute(BACKLOG, values).fetchone()
         assert row is not None
-        count: int = row[0]
-        return count
+        return row

@@ -19,7 +19,7 @@ from harness.receiver import Answer
 from harness.waiting import wait_for
 from mpesa_gateway import metrics
 from mpesa_gateway.ages import AgeExporter
-from mpesa_gateway.domain.work import Work
+from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.store.pool import Pool
 from mpesa_gateway.sweeper import PAGE, Sweeper
 from mpesa_gateway.usecases.gate import Gate
@@ -85,6 +85,35 @@ def test_a_backlog_of_several_pages_is_worked_off_without_waiting(gateway: Gatew
         "completed": 1,
         "duplicate": 2 * PAGE,
     }
+
+
+def test_safaricom_that_hangs_delays_no_callback(gateway: Gateway) -> None:
+    """Every thread that asks Safaricom waits for it; who needs Postgres only goes on."""
+    release = threading.Event()
+    asked: list[Work] = []
+
+    def do(work: Work) -> None:
+        if work.kind is WorkKind.QUERY:
+            asked.append(work)
+            release.wait(30)
+        gateway.tasks.do(work)
+
+    for number in range(10, 14):
+        gateway.pay(f"2547{number:04d}4042")
+    gateway.clock.advance(minutes=2)
+    sweeper = Sweeper(
+        gateway.pool, do, clock=gateway.clock, interval=timedelta(milliseconds=50), threads=2
+    )
+    sweeper.start()
+    try:
+        wait_for(lambda: len(asked) == 2, what="both threads to ask")
+        transaction_id = gateway.pay("254712340000")
+        gateway.bell.take()
+        wait_for(lambda: gateway.transaction(transaction_id)["status"] == "COMPLETED")
+        assert len(asked) == 2
+    finally:
+        release.set()
+        sweeper.stop()
 
 
 def test_two_sweepers_do_each_thing_once(gateway: Gateway) -> None:

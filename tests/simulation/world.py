@@ -194,8 +194,8 @@ class World:
             interval=self.gateway.services.config.sweep_interval,
             threads=1,
         )
-        sweeper._executor.shutdown()
-        sweeper._executor = InThisThread()  # type: ignore[assignment]
+        sweeper.wait()
+        sweeper._inner = sweeper._outbound = InThisThread()  # type: ignore[assignment]
         sweeper.sweep()
         self.hear()
 

@@ -28,6 +28,7 @@ MODULES = sorted(
 OUTSIDE = {
     "redis": {
         "clients/budget.py",
+        "clients/resting.py",
         "clients/token.py",
         "commands/check.py",
         "services.py",

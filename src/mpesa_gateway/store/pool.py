@@ -25,6 +25,13 @@ ACQUIRE_TIMEOUT_S = 5.0
 # The pool's own attempts back off up to half a minute. Given up early, the next caller makes a
 # fresh attempt, so that work goes on as soon as Postgres is back.
 RECONNECT_TIMEOUT_S = 1.0
+# Internal errors to psycopg, and yet no row is to blame: a session that stood still for too long,
+# and a server that takes no writes any more since another one does.
+_OUTAGES = (
+    errors.IdleInTransactionSessionTimeout,
+    errors.TransactionTimeout,
+    errors.ReadOnlySqlTransaction,
+)
 # A dead network shows within about ten seconds instead of the kernel's hours.
 _KEEPALIVE = {
     "keepalives_idle": 5,
@@ -108,16 +115,11 @@ class Pool:
     @contextmanager
     def _acquire(self, timeout_s: float) -> Iterator[Connection]:
         try:
-            with self._pool.connection(timeout=timeout_s) as conn:
+            with self._pool.connection(timeout=timeout_s) as conn, _left_if_read_only(conn):
                 yield conn
         except (PoolTimeout, PoolClosed, TooManyRequests) as error:
             raise UnavailableError("Postgres does not answer") from error
-        except (
-            psycopg.OperationalError,
-            psycopg.InterfaceError,
-            # An internal error to psycopg; the connection is gone, and the row is not to blame.
-            errors.IdleInTransactionSessionTimeout,
-        ) as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError, *_OUTAGES) as error:
             raise UnavailableError(f"Postgres failed: {type(error).__name__}") from error
 
     @contextmanager
@@ -131,6 +133,19 @@ class Pool:
                 yield conn
                 failpoint(f"{name}.before_commit")
             failpoint(f"{name}.after_commit")
+
+
+@contextmanager
+def _left_if_read_only(conn: Connection) -> Iterator[None]:
+    """After a fail-over the old server lives on as a standby: the next connection finds the new.
+
+    The pool itself would keep this one, which is in order in all else.
+    """
+    try:
+        yield
+    except errors.ReadOnlySqlTransaction:
+        conn.close()
+        raise
 
 
 def _configure(conn: Connection) -> None:
