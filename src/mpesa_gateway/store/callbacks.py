@@ -33,7 +33,7 @@ def find_token_owners(conn: Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.U
     cursor.execute(
         'SELECT internal_transaction_id AS id, id AS "row", merchant, callback_secret_sha256,'
         " traceparent"
-        " FROM transactions WHERE internal_transaction_id = ANY(%s)",
+        " FROM transactions WHERE internal_transaction_id = ANY(%b)",
         [list(ids)],
     )
     return {owner.id: owner for owner in cursor}
@@ -62,7 +62,8 @@ def insert_batch(conn: Connection, batch: Sequence[NewCallback]) -> list[int]:
     """Keep the callbacks in one statement and one commit; the ids of those that are new.
 
     Callers remove equal keys and sort, so that one statement never meets a key twice and two
-    processes never lock each other out.
+    processes never lock each other out. The arrays are sent in binary form (%b): as text each body
+    would be escaped in Python, which costs more than the rest of a callback together.
     """
     traceparents = [callback.traceparent for callback in batch]
     cursor = conn.execute(
@@ -72,8 +73,8 @@ def insert_batch(conn: Connection, batch: Sequence[NewCallback]) -> list[int]:
         " SELECT u.transaction_id, u.transaction_id IS NOT NULL, u.body, u.body_sha256, u.headers,"
         " u.source::inet, u.received_at, u.received_at, u.copies, u.received_at,"
         " u.traceparent"
-        " FROM unnest(%s::bigint[], %s::bytea[], %s::bytea[], %s::jsonb[], %s::text[],"
-        " %s::timestamptz[], %s::int[], %s::text[])"
+        " FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[], %b::jsonb[], %b::text[],"
+        " %b::timestamptz[], %b::int[], %b::text[])"
         " AS u (transaction_id, body, body_sha256, headers, source, received_at, copies,"
         " traceparent)"
         " ON CONFLICT (transaction_id, body_sha256) WHERE by_token DO UPDATE"
