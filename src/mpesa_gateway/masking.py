@@ -75,12 +75,20 @@ def hide(*secrets: str | None) -> None:
     _clean.clear()
 
 
+def shows_hidden(text: str) -> bool:
+    """Whether a value that `hide` was told is in the text."""
+    return any(secret in text for secret in _hidden)
+
+
 def mask(text: str) -> str:
     """The text without whole phone numbers, CheckoutRequestIDs, callback tokens or credentials."""
     if text in _clean:
         return text
+    is_uuid = len(text) == 36 and _IS_UUID.fullmatch(text) is not None
+    if is_uuid and not shows_hidden(text):
+        return text
     masked = _mask(text)
-    if len(text) <= LONGEST_CLEAN and masked == text and not _IS_UUID.fullmatch(text):
+    if len(text) <= LONGEST_CLEAN and masked == text and not is_uuid:
         if len(_clean) >= MAX_CLEAN:
             _clean.clear()
         _clean.add(text)

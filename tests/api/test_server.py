@@ -19,7 +19,7 @@ from harness.initiate import SILENT
 from harness.settings import API_KEY
 from harness.waiting import wait_for
 from harness.wire import Reply, Wire, exchange, request_bytes
-from mpesa_gateway.api.server import MAX_FRAMING_BYTES, MAX_HEADER_BYTES
+from mpesa_gateway.api.protocol import MAX_FRAMING_BYTES, MAX_HEADER_BYTES
 
 pytestmark = pytest.mark.e2e
 

@@ -22,7 +22,8 @@ from harness.initiate import SILENT
 from harness.settings import API_KEY
 from harness.wire import request_bytes
 from mpesa_gateway.api.bodies import BODY_TIMEOUT_S
-from mpesa_gateway.api.server import HEADER_TIMEOUT_S, KEEP_ALIVE_S
+from mpesa_gateway.api.protocol import HEADER_TIMEOUT_S
+from mpesa_gateway.api.server import KEEP_ALIVE_S
 
 pytestmark = pytest.mark.e2e
 

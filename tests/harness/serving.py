@@ -11,7 +11,7 @@ import uvicorn
 
 from harness.waiting import wait_for
 from mpesa_gateway.api.app import create_app
-from mpesa_gateway.api.server import BoundedProtocol
+from mpesa_gateway.api.protocol import BoundedProtocol
 from mpesa_gateway.domain.work import Work
 from mpesa_gateway.services import Services
 

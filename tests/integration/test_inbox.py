@@ -254,7 +254,7 @@ def test_behind_a_line_that_waits_for_long_the_503_comes_at_once_and_all_is_kept
     async def main(conn: psycopg.Connection) -> tuple[list[Verdict], list[bool]]:
         in_hand = asyncio.create_task(harness.put(token, b"in hand"))
         await asyncio.sleep(0)
-        await asyncio.to_thread(wait_for, lambda: not harness.inbox._waiting)
+        await asyncio.to_thread(wait_for, lambda: harness.inbox._line.first is None)
         in_line = asyncio.create_task(harness.put(token, b"in line"))
         await asyncio.sleep(0.2)
         for number in range(3):

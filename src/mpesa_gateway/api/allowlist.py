@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from mpesa_gateway.domain.merchant import Address, Network
 
@@ -40,6 +41,8 @@ def client_address(
     return address
 
 
+# A proxy and Safaricom's own few addresses are almost all that is ever read.
+@lru_cache(maxsize=1024)
 def _parse(text: str) -> Address | None:
     """An address, perhaps with a port; an IPv4 address in IPv6's clothes is an IPv4 address.
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 from falcon.asgi import App, Request, Response
 
-from mpesa_gateway import metrics
 from mpesa_gateway.api.callbacks import CallbackResource
 from mpesa_gateway.api.errors import add_error_handlers
 from mpesa_gateway.api.health import HealthResource, LiveResource, ReadyResource
 from mpesa_gateway.api.inbox import Inbox
+from mpesa_gateway.api.lane import LANE, Lane
 from mpesa_gateway.api.openapi import OpenApiResource
 from mpesa_gateway.api.payments import InitiateResource
+from mpesa_gateway.api.requestlog import REQUEST_ID, RequestLog
 from mpesa_gateway.api.threads import Threads
 from mpesa_gateway.api.transactions import (
     RedeliverResource,
@@ -23,34 +23,38 @@ from mpesa_gateway.api.transactions import (
     TransactionsResource,
 )
 from mpesa_gateway.domain.work import Work
-from mpesa_gateway.log import begin, get_logger
+from mpesa_gateway.log import begin, in_hand
 from mpesa_gateway.services import Services
 
-LOGGER = get_logger(__name__)
 # GETs have threads of their own, so that slow pushes never hold them up.
 READ_THREADS = 16
 READS_WAITING = 240
 HEALTH_THREADS = 2
 HEALTH_WAITING = 62
-NO_ROUTE = "none"
-# The caller's own name of a request: in its lines, and sent back.
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
-_UNLOGGED = frozenset({"/health", "/livez", "/readyz"})
 
 
 class Middleware:
-    """Starts and stops the inbox with the server, and writes one line per request."""
+    """Starts and stops the inbox with the server, and notes every request."""
 
     def __init__(
-        self, inbox: Inbox, threads: list[Threads], on_shutdown: Callable[[], None]
+        self,
+        inbox: Inbox,
+        *,
+        lane: Lane,
+        requests: RequestLog,
+        threads: list[Threads],
+        on_shutdown: Callable[[], None],
     ) -> None:
         self._inbox = inbox
+        self._lane = lane
+        self._requests = requests
         self._threads = threads
         self._on_shutdown = on_shutdown
 
-    async def process_startup(self, _scope: dict[str, Any], _event: dict[str, Any]) -> None:
-        """Before the first request."""
+    async def process_startup(self, scope: dict[str, Any], _event: dict[str, Any]) -> None:
+        """Before the first request. The server hands its state on to each connection."""
         self._inbox.start()
+        scope.get("state", {})[LANE] = self._lane
 
     async def process_shutdown(self, _scope: dict[str, Any], _event: dict[str, Any]) -> None:
         """After the last request."""
@@ -63,7 +67,7 @@ class Middleware:
         """Note when it began, and what its caller calls it."""
         req.context.started = time.monotonic()
         request_id = req.get_header("X-Request-ID")
-        if request_id is None or not _REQUEST_ID.fullmatch(request_id):
+        if request_id is None or not REQUEST_ID.fullmatch(request_id):
             begin()
             return
         begin(request_id=request_id)
@@ -73,18 +77,13 @@ class Middleware:
         self, req: Request, resp: Response, _resource: object, _succeeded: bool
     ) -> None:
         """Count it; one line, with the route's template: the path may hold a callback token."""
-        took_s = time.monotonic() - req.context.started
-        route = req.uri_template or NO_ROUTE
-        metrics.http_requests_total.labels(route, str(resp.status_code)).inc()
-        metrics.http_request_seconds.labels(route).observe(took_s)
-        if req.uri_template not in _UNLOGGED:
-            LOGGER.info(
-                "request",
-                method=req.method,
-                route=req.uri_template,
-                status=resp.status_code,
-                ms=round(took_s * 1000, 1),
-            )
+        self._requests.note(
+            method=req.method,
+            route=req.uri_template,
+            status=resp.status_code,
+            took_s=time.monotonic() - req.context.started,
+            about=in_hand(),
+        )
 
 
 def create_app(
@@ -106,16 +105,21 @@ def create_app(
         clock=services.clock,
         ring=ring,
     )
-    app: App[Request, Response] = App(
-        middleware=[Middleware(inbox, [pushes, reads, checks], on_shutdown)]
+    requests = RequestLog()
+    lists = {"platform": config.safaricom_ips, "trusted": config.trusted_proxies}
+    middleware = Middleware(
+        inbox,
+        lane=Lane(inbox, requests, **lists),
+        requests=requests,
+        threads=[pushes, reads, checks],
+        on_shutdown=on_shutdown,
     )
+    app: App[Request, Response] = App(middleware=[middleware])
     app.req_options.strip_url_path_trailing_slash = False
     app.req_options.keep_blank_qs_values = True
     add_error_handlers(app)
 
-    callback = CallbackResource(
-        inbox, platform=config.safaricom_ips, trusted=config.trusted_proxies
-    )
+    callback = CallbackResource(inbox, **lists)
     transaction = TransactionResource(pool, merchants, reads)
     ready = ReadyResource(
         services.reserved_pool,

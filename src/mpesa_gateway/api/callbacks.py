@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from falcon.asgi import Request, Response
 
@@ -20,6 +21,7 @@ ACCEPTED = '{"ResultCode": 0, "ResultDesc": "Accepted"}'
 # What is kept beside the body; enough to see who sent it and what it claimed to be.
 KEPT_HEADERS = (b"content-type", b"user-agent", b"businessshortcode", b"x-forwarded-for")
 MAX_HEADER_LENGTH = 512
+Headers = Iterable[tuple[bytes, bytes]]
 
 
 class CallbackResource:
@@ -35,9 +37,9 @@ class CallbackResource:
     async def on_post(self, req: Request, resp: Response) -> None:
         """The plain path: the platform's allowlist, matched by CheckoutRequestID."""
         body = await self._read(req)
-        address = self._address(req)
+        address = self._sender(req)
         if not is_allowed(address, self._platform):
-            raise _rejected("not_allowed")
+            raise rejected("not_allowed")
         await self._keep(req, resp, None, body, address)
 
     async def on_post_token(self, req: Request, resp: Response, token: str) -> None:
@@ -45,8 +47,11 @@ class CallbackResource:
         body = await self._read(req)
         parsed = find_callback_token(token)
         if parsed is None:
-            raise _rejected("unknown_token")
-        await self._keep(req, resp, parsed, body, self._address(req))
+            raise rejected("unknown_token")
+        await self._keep(req, resp, parsed, body, self._sender(req))
+
+    def _sender(self, req: Request) -> Address:
+        return sender(req.scope["headers"], req.scope.get("client"), self._trusted)
 
     async def _read(self, req: Request) -> bytes:
         try:
@@ -54,15 +59,6 @@ class CallbackResource:
         except BodyTooLargeError:
             metrics.callbacks_rejected_total.labels("too_large").inc()
             raise
-
-    def _address(self, req: Request) -> Address:
-        forwarded = [
-            value.decode("latin-1")
-            for name, value in req.scope["headers"]
-            if name == b"x-forwarded-for"
-        ]
-        peer = req.scope.get("client") or ("", 0)
-        return client_address(str(peer[0]), forwarded, self._trusted)
 
     async def _keep(
         self,
@@ -74,12 +70,14 @@ class CallbackResource:
     ) -> None:
         started = time.monotonic()
         try:
-            verdict = await self._inbox.put(token, body, kept_headers(req), address)
+            verdict = await self._inbox.put(
+                token, body, kept_headers(req.scope["headers"]), address
+            )
         except UnavailableError:
             metrics.callbacks_rejected_total.labels("unavailable").inc()
             raise
         if verdict is not Verdict.KEPT:
-            raise _rejected(verdict.value)
+            raise rejected(verdict.value)
         if token is not None:
             follow(token.transaction, None)
         resp.text = ACCEPTED
@@ -87,16 +85,23 @@ class CallbackResource:
         metrics.callback_ack_seconds.observe(time.monotonic() - started)
 
 
-def kept_headers(req: Request) -> dict[str, str]:
+def sender(headers: Headers, peer: tuple[str, int] | None, trusted: tuple[Network, ...]) -> Address:
+    """Where a request really comes from."""
+    forwarded = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
+    return client_address(peer[0] if peer else "", forwarded, trusted)
+
+
+def kept_headers(headers: Headers) -> dict[str, str]:
     """The headers of interest, bounded."""
     return {
         name.decode("latin-1"): value.decode("latin-1")[:MAX_HEADER_LENGTH].replace("\x00", "")
-        for name, value in req.scope["headers"]
+        for name, value in headers
         if name in KEPT_HEADERS
     }
 
 
-def _rejected(reason: str) -> NotFoundError | ForbiddenError:
+def rejected(reason: str) -> NotFoundError | ForbiddenError:
+    """The answer to a callback that is not taken, counted."""
     metrics.callbacks_rejected_total.labels(reason).inc()
     if reason == Verdict.UNKNOWN_TOKEN.value:
         return NotFoundError("there is nothing at this path")

@@ -31,6 +31,11 @@ from mpesa_gateway.masking import mask
 LOGGER = get_logger(__name__)
 PROBLEM_JSON = "application/problem+json"
 UNAVAILABLE_RETRY_S = 2
+FAILED = problem(
+    "internal-error",
+    500,
+    "The gateway failed. Ask again with the same idempotency key: nothing happens twice.",
+)
 
 
 class UnauthorizedError(GatewayError):
@@ -85,6 +90,15 @@ def write_problem(resp: Response, document: dict[str, Any]) -> None:
 async def _on_gateway_error(
     _req: Request, resp: Response, error: GatewayError, _params: dict[str, Any]
 ) -> None:
+    if isinstance(error, UnauthorizedError):
+        resp.set_header("WWW-Authenticate", "Bearer")
+    if isinstance(error, BodyTooLargeError | BodyTooSlowError):
+        resp.set_header("Connection", "close")
+    write_problem(resp, problem_of(error))
+
+
+def problem_of(error: GatewayError) -> dict[str, Any]:
+    """The problem document that tells it."""
     status, slug = STATUSES[type(error)]
     extensions: dict[str, Any] = {}
     if isinstance(error, InvalidInputError):
@@ -99,11 +113,7 @@ async def _on_gateway_error(
         extensions["retry_after"] = error.retry_after_s
     if isinstance(error, UnavailableError):
         extensions["retry_after"] = UNAVAILABLE_RETRY_S
-    if isinstance(error, UnauthorizedError):
-        resp.set_header("WWW-Authenticate", "Bearer")
-    if isinstance(error, BodyTooLargeError | BodyTooSlowError):
-        resp.set_header("Connection", "close")
-    write_problem(resp, problem(slug, status, detail, **extensions))
+    return problem(slug, status, detail, **extensions)
 
 
 async def _on_falcon_error(
@@ -121,5 +131,4 @@ async def _on_exception(
     req: Request, resp: Response, error: Exception, _params: dict[str, Any]
 ) -> None:
     LOGGER.error("request failed", route=req.uri_template, exc_info=error)
-    detail = "The gateway failed. Ask again with the same idempotency key: nothing happens twice."
-    write_problem(resp, problem("internal-error", 500, detail))
+    write_problem(resp, FAILED)

@@ -3,7 +3,8 @@
 One flusher thread takes what waits (no timer), checks tokens and addresses, and writes one
 multi-row INSERT. Each request is answered after its own commit. Rules, each with a test:
 equal keys are merged first; keys are sorted; a failed batch is retried row by row; a waiter that
-hung up never stops the flusher; the queue is bounded; Postgres away means 503 at once.
+hung up never stops the flusher; the line is bounded; Postgres away means 503 at once; who would
+wait for too long hears 503 at once; commits are for those who still wait for their answer first.
 """
 
 from __future__ import annotations
@@ -35,13 +36,18 @@ LOGGER = get_logger(__name__)
 MAX_BATCH = 64
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_WAITING = 2048
-MAX_WAITING_BYTES = 64 * 1024 * 1024
+MAX_WAITING_BYTES = 48 * 1024 * 1024
+# Of those that were answered 503 already.
+MAX_LATE = 2048
+MAX_LATE_BYTES = 16 * 1024 * 1024
 # The answer to Safaricom, whatever happens: 503 within 2 s, and this leaves room for the rest.
 ACK_TIMEOUT_S = 1.5
 ACQUIRE_TIMEOUT_S = 0.8
-# Once the first in the line has waited this long, who comes hears 503 at once: waiting behind it
-# would end in a 503 too. What it brought is kept when the line has gone, if there is room.
+# Once the first in the line has waited this long, or who comes would wait this long at the pace of
+# the last flushes, who comes hears 503 at once: waiting would end in a 503 too, and take commits
+# from others. What it brought is kept when the line has gone, if there is room.
 LATE_S = 1.3
+PACE_OF = 5
 
 
 class Verdict(Enum):
@@ -67,6 +73,7 @@ class Arrival:
     started_at_ns: int | None = None
     span: tracing.Span = tracing.NO_SPAN
     arrived_s: float = field(default_factory=time.monotonic)
+    timer: asyncio.TimerHandle | None = field(default=None, repr=False)
 
     def to_row(self) -> NewCallback:
         """As the store keeps it."""
@@ -79,6 +86,51 @@ class Arrival:
             received_at=self.received_at,
             traceparent=self.span.traceparent,
         )
+
+
+class _Line:
+    """Callbacks that wait, bounded in number and bytes."""
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._waiting: deque[Arrival] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def first(self) -> Arrival | None:
+        """Who came first."""
+        return self._waiting[0] if self._waiting else None
+
+    def add(self, arrival: Arrival) -> bool:
+        """At the end; False when there is no room."""
+        size = len(arrival.body)
+        if len(self._waiting) >= self._most or self._bytes + size > self._most_bytes:
+            return False
+        self._waiting.append(arrival)
+        self._bytes += size
+        return True
+
+    def take(self, aside: _Line | None = None) -> list[Arrival]:
+        """The first ones, for one statement. Who waits for no answer any more is put aside."""
+        batch: list[Arrival] = []
+        size = 0
+        while self._waiting and len(batch) < MAX_BATCH:
+            arrival = self._waiting[0]
+            is_aside = aside is not None and arrival.future.done()
+            if batch and not is_aside and size + len(arrival.body) > MAX_BATCH_BYTES:
+                break
+            self._waiting.popleft()
+            self._bytes -= len(arrival.body)
+            if aside is not None and is_aside:
+                aside.add(arrival)
+                continue
+            size += len(arrival.body)
+            batch.append(arrival)
+        return batch
 
 
 class Inbox:
@@ -98,10 +150,12 @@ class Inbox:
         self._platform = platform
         self._clock = clock
         self._ring = ring
-        self._waiting: deque[Arrival] = deque()
+        self._line = _Line(MAX_WAITING, MAX_WAITING_BYTES)
         # Answered 503 already; taken when nobody waits.
-        self._late: deque[Arrival] = deque()
-        self._waiting_bytes = 0
+        self._late = _Line(MAX_LATE, MAX_LATE_BYTES)
+        self._flushes_s: deque[float] = deque(maxlen=PACE_OF)
+        self._pace_s = 0.0
+        self._is_flushing = False
         self._changed = threading.Condition()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -127,32 +181,42 @@ class Inbox:
         self, token: CallbackToken | None, body: bytes, headers: dict[str, str], address: Address
     ) -> Verdict:
         """Return once the callback is committed, or refused. Raises UnavailableError."""
+        return await self.offer(token, body, headers, address)
+
+    def offer(
+        self, token: CallbackToken | None, body: bytes, headers: dict[str, str], address: Address
+    ) -> asyncio.Future[Verdict]:
+        """The same as a future. Raises UnavailableError when that is known at once."""
+        loop = asyncio.get_running_loop()
         arrival = Arrival(
             token=token,
             body=body,
             headers=headers,
             address=address,
             received_at=self._clock(),
-            future=asyncio.get_running_loop().create_future(),
+            future=loop.create_future(),
             sha256=hashlib.sha256(body).digest(),
             started_at_ns=tracing.started_at_ns(),
         )
         with self._changed:
-            full = len(self._waiting) + len(self._late) >= MAX_WAITING
-            if full or self._waiting_bytes + len(body) > MAX_WAITING_BYTES or self._stopping:
+            if self._stopping:
+                raise UnavailableError("the gateway stops")
+            if self._is_too_late(arrival) or not self._line.add(arrival):
+                arrival.future.cancel()
+                self._late.add(arrival)
+                self._changed.notify()
                 raise UnavailableError("too many callbacks are waiting")
-            late = bool(self._waiting) and arrival.arrived_s - self._waiting[0].arrived_s > LATE_S
-            (self._late if late else self._waiting).append(arrival)
-            self._waiting_bytes += len(body)
             self._changed.notify()
-        if late:
-            arrival.future.cancel()
-            raise UnavailableError("callbacks wait for too long")
-        try:
-            async with asyncio.timeout(ACK_TIMEOUT_S):
-                return await arrival.future
-        except TimeoutError as error:
-            raise UnavailableError("Postgres is too slow") from error
+        arrival.timer = loop.call_later(ACK_TIMEOUT_S, _give_up, arrival.future)
+        return arrival.future
+
+    def _is_too_late(self, arrival: Arrival) -> bool:
+        """Whether it would wait in the line for longer than its answer may take."""
+        first = self._line.first
+        if first is not None and arrival.arrived_s - first.arrived_s > LATE_S:
+            return True
+        flushes_before = len(self._line) // MAX_BATCH + self._is_flushing
+        return flushes_before > 0 and (flushes_before + 1) * self._pace_s > LATE_S
 
     def _run(self) -> None:
         while (batch := self._take()) is not None:
@@ -167,27 +231,24 @@ class Inbox:
     def _take(self) -> list[Arrival] | None:
         """What waits, within the limits of one statement; None at the end."""
         with self._changed:
-            while not self._waiting and not self._late:
+            self._is_flushing = False
+            while True:
+                if batch := self._line.take(aside=self._late) or self._late.take():
+                    self._is_flushing = True
+                    return batch
                 if self._stopping:
                     return None
                 self._changed.wait()
-            line = self._waiting or self._late
-            batch: list[Arrival] = []
-            size = 0
-            while line and len(batch) < MAX_BATCH:
-                if batch and size + len(line[0].body) > MAX_BATCH_BYTES:
-                    break
-                arrival = line.popleft()
-                size += len(arrival.body)
-                batch.append(arrival)
-            self._waiting_bytes -= size
-            return batch
 
     def _flush(self, batch: list[Arrival]) -> None:
         # Those who were told 503 already are kept too, if it can be: Safaricom does not repeat.
+        begun_s = time.monotonic()
         try:
             with self._pool.connection("inbox.keep", ACQUIRE_TIMEOUT_S) as conn:
                 self._keep(conn, self._judge(conn, batch))
+            # The median, so that one slow commit sends nobody away; and of what succeeded.
+            self._flushes_s.append(time.monotonic() - begun_s)
+            self._pace_s = sorted(self._flushes_s)[len(self._flushes_s) // 2]
         except UnavailableError as error:
             _answer([(arrival, error) for arrival in batch])
             LOGGER.warning("callbacks answered 503", callbacks=len(batch), problem=str(error))
@@ -303,8 +364,15 @@ def _end(arrival: Arrival, result: Verdict | Exception) -> None:
     arrival.span.end()
 
 
+def _give_up(future: asyncio.Future[Verdict]) -> None:
+    if not future.done():
+        future.set_exception(UnavailableError("Postgres is too slow"))
+
+
 def _resolve(answers: list[tuple[Arrival, Verdict | Exception]]) -> None:
     for arrival, result in answers:
+        if arrival.timer is not None:
+            arrival.timer.cancel()
         if arrival.future.done():
             continue
         if isinstance(result, Verdict):

@@ -1,0 +1,213 @@
+"""uvicorn's HTTP protocol with our limits and deadlines, and the short way of callbacks.
+
+One per connection. What uvicorn leaves open is bounded here: slow heads, long heads, the framing
+of bodies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from mpesa_gateway.api.lane import LANE, Call, Lane, find_token
+
+# A client gets this long for its request line and headers.
+HEADER_TIMEOUT_S = 10.0
+MAX_HEADER_BYTES = 32 * 1024
+# Of a chunked body, what is no data: sizes, extensions, trailer. The smallest chunk, of one byte,
+# has five bytes of it, so each byte of data allows for some.
+MAX_FRAMING_BYTES = 32 * 1024
+FRAMING_PER_BYTE = 8
+HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
+BODY_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with a deadline and a limit for the head of each request.
+
+    What is neither head nor data of a body has a limit too: the parser keeps a trailer in memory.
+    The same deadline holds for the first byte of a body, which falcon waits for before any code of
+    ours runs, and for the rest of a body whose request is answered already: nobody reads it.
+    """
+
+    header_timeout_s = HEADER_TIMEOUT_S
+    max_header_bytes = MAX_HEADER_BYTES
+    max_framing_bytes = MAX_FRAMING_BYTES
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._in_head = True
+        self._framing_bytes = 0
+        self._data_bytes = 0
+        self._latest: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A new connection owes its first head."""
+        super().connection_made(transport)
+        # asyncio does it only for sockets that were made with IPPROTO_TCP. Without it, the body
+        # of a kept-alive connection's answer waits for the peer's delayed ACK, 40 ms.
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is owed any more."""
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what arrives before a head is complete, and what is no data behind it."""
+        was_in_head = self._in_head
+        if was_in_head:
+            self._head_bytes += len(data)
+        self._data_bytes = 0
+        super().data_received(data)
+        if self._in_head:
+            # Behind the parser: a request that came whole needs no timer.
+            if was_in_head and self._head_bytes:
+                self._arm()
+            if self._head_bytes > self.max_header_bytes:
+                self._refuse_head()
+            return
+        if not was_in_head:
+            self._count_framing(len(data))
+        if isinstance(self.cycle, Call):
+            self._arm()
+
+    def on_body(self, body: bytes) -> None:
+        """Data of a body, without its framing. From its first byte on the reader has a deadline."""
+        self._data_bytes += len(body)
+        super().on_body(body)
+        if not self.cycle.response_complete and not isinstance(self.cycle, Call):
+            self._disarm()
+
+    def _count_framing(self, received: int) -> None:
+        framing = received - self._data_bytes
+        allowed = FRAMING_PER_BYTE * self._data_bytes
+        # Never below zero: much data would earn the right to a long trailer.
+        self._framing_bytes = max(0, self._framing_bytes + framing - allowed)
+        if self._framing_bytes > self.max_framing_bytes:
+            self._refuse_head()
+
+    def on_headers_complete(self) -> None:
+        """The head is there. Raises ValueError, which ends the parser, when it is too long."""
+        self._disarm()
+        # Counted again, because a long head may have come in one piece.
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > self.max_header_bytes:
+            self._refuse_head()
+            raise ValueError("the head is too long")
+        self._in_head, self._framing_bytes = False, 0
+        if not self._goes_the_short_way():
+            super().on_headers_complete()
+            if not self.pipeline:
+                self._arm()
+        self._latest = self.cycle
+        if STOPPING.is_set:
+            # The answer says so: a request on a connection that closes under it would be lost.
+            self.cycle.keep_alive = False
+
+    def _goes_the_short_way(self) -> bool:
+        """Take the request for a callback with nothing unusual about it, if it is one."""
+        lane: Lane | None = self.app_state.get(LANE)
+        if lane is None or self.parser.get_method() != b"POST":
+            return False
+        token = find_token(self.url, self.headers)
+        if token is None or self._is_occupied() or self.parser.get_http_version() != "1.1":
+            return False
+        self.cycle = Call(
+            lane,
+            token,
+            headers=self.headers,
+            client=self.client,
+            default_headers=self.server_state.default_headers,
+            transport=self.transport,
+            keep_alive=self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        return True
+
+    def _is_occupied(self) -> bool:
+        """Whether an earlier request comes first, or the whole process is at its limit."""
+        waits = self._latest is not None and not self._latest.response_complete
+        most = self.limit_concurrency
+        is_full = most is not None and max(len(self.connections), len(self.tasks)) >= most
+        return waits or is_full or self.flow.write_paused
+
+    def on_message_complete(self) -> None:
+        """The next head may take its time to begin (keep-alive), not to end."""
+        super().on_message_complete()
+        self._disarm()
+        self._in_head, self._head_bytes = True, 0
+        if isinstance(self.cycle, Call) and not self.cycle.response_complete:
+            self.cycle.begin()
+
+    def on_response_complete(self) -> None:
+        """Answered; what is still to come of the body is thrown away, but not for ever.
+
+        Or the next request of the pipeline begins, and its body has its time from now on.
+        """
+        super().on_response_complete()
+        if not self._in_head:
+            self._arm()
+
+    def send_400_response(self, msg: str) -> None:
+        """Unless it was answered already."""
+        if not self.transport.is_closing():
+            super().send_400_response(msg)
+
+    def _refuse_head(self) -> None:
+        if not self.transport.is_closing():
+            self._end_with(HEAD_TOO_LARGE)
+
+    def _end_with(self, answer: bytes) -> None:
+        """Answer the request that is being read, unless an earlier one waits for its answer."""
+        latest = self._latest
+        if self._in_head:
+            is_next = latest is None or latest.response_complete
+        else:
+            is_next = latest is not None and not latest.response_started and not self.pipeline
+        if is_next:
+            self.transport.write(answer)
+        self.transport.close()
+
+    def _arm(self) -> None:
+        if self._timer is None and not self.transport.is_closing():
+            self._timer = self.loop.call_later(self.header_timeout_s, self._too_slow)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        if self._in_head:
+            self.transport.close()
+        elif isinstance(self.cycle, Call) and not self.cycle.response_complete:
+            self.cycle.too_slow()
+        else:
+            self._end_with(BODY_TOO_SLOW)
+
+
+class Stopping:
+    """Whether SIGTERM has come. One per process."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def __call__(self) -> bool:
+        """Whether it has come."""
+        return self.is_set
+
+
+STOPPING = Stopping()
