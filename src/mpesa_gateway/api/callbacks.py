@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 
 from falcon.asgi import Request, Response
 
@@ -19,7 +20,7 @@ from mpesa_gateway.tracing import follow
 
 ACCEPTED = '{"ResultCode": 0, "ResultDesc": "Accepted"}'
 # What is kept beside the body; enough to see who sent it and what it claimed to be.
-KEPT_HEADERS = (b"content-type", b"user-agent", b"businessshortcode", b"x-forwarded-for")
+KEPT_HEADERS = frozenset({b"content-type", b"user-agent", b"businessshortcode", b"x-forwarded-for"})
 MAX_HEADER_LENGTH = 512
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -93,10 +94,15 @@ def sender(headers: Headers, peer: tuple[str, int] | None, trusted: tuple[Networ
 
 def kept_headers(headers: Headers) -> dict[str, str]:
     """The headers of interest, bounded."""
+    return _decoded(tuple(it for it in headers if it[0] in KEPT_HEADERS))
+
+
+# Nearly all callbacks have the same few. Few, because a head may have 32 KiB.
+@lru_cache(maxsize=128)
+def _decoded(headers: tuple[tuple[bytes, bytes], ...]) -> dict[str, str]:
     return {
         name.decode("latin-1"): value.decode("latin-1")[:MAX_HEADER_LENGTH].replace("\x00", "")
         for name, value in headers
-        if name in KEPT_HEADERS
     }
 
 

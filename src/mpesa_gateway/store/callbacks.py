@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
 
 from mpesa_gateway.store.pool import Connection
 
@@ -70,10 +71,11 @@ def insert_batch(conn: Connection, batch: Sequence[NewCallback]) -> list[int]:
         "INSERT INTO callbacks (transaction_id, by_token, body, body_sha256, headers, source,"
         " received_at, last_received_at, copies, next_attempt_at,"
         " traceparent)"
-        " SELECT u.transaction_id, u.transaction_id IS NOT NULL, u.body, u.body_sha256, u.headers,"
+        " SELECT u.transaction_id, u.transaction_id IS NOT NULL, u.body, u.body_sha256,"
+        " u.headers::jsonb,"
         " u.source::inet, u.received_at, u.received_at, u.copies, u.received_at,"
         " u.traceparent"
-        " FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[], %b::jsonb[], %b::text[],"
+        " FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[], %b::text[], %b::text[],"
         " %b::timestamptz[], %b::int[], %b::text[])"
         " AS u (transaction_id, body, body_sha256, headers, source, received_at, copies,"
         " traceparent)"
@@ -85,7 +87,7 @@ def insert_batch(conn: Connection, batch: Sequence[NewCallback]) -> list[int]:
             [callback.transaction for callback in batch],
             [callback.body for callback in batch],
             [callback.body_sha256 for callback in batch],
-            [Jsonb(callback.headers) for callback in batch],
+            [_as_json(tuple(callback.headers.items())) for callback in batch],
             [callback.source for callback in batch],
             [callback.received_at for callback in batch],
             [callback.copies for callback in batch],
@@ -94,6 +96,12 @@ def insert_batch(conn: Connection, batch: Sequence[NewCallback]) -> list[int]:
         ],
     )
     return [row[0] for row in cursor if row[1]]
+
+
+# One proxy and one sender write the same headers on every callback.
+@lru_cache(maxsize=256)
+def _as_json(headers: tuple[tuple[str, str], ...]) -> str:
+    return json.dumps(dict(headers))
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import errors
@@ -32,6 +34,9 @@ _OUTAGES = (
     errors.TransactionTimeout,
     errors.ReadOnlySqlTransaction,
 )
+# A connection that worked this short a time ago is not asked first whether it still does: that is
+# a round trip of its own, and a Postgres that restarts is away for longer.
+UNCHECKED_S = 0.25
 # A dead network shows within about ten seconds instead of the kernel's hours.
 _KEEPALIVE = {
     "keepalives_idle": 5,
@@ -55,6 +60,8 @@ class Pool:
 
     def __init__(self, url: str, *, size: int, name: str) -> None:
         self.name = name
+        # When each connection came back. Weak, because the pool throws connections away.
+        self._returned_s: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         self._pool = ConnectionPool(
             url,
             min_size=min(2, size),
@@ -66,6 +73,7 @@ class Pool:
             name=name,
             open=False,
             check=self._check,
+            reset=self._note_return,
             configure=_configure,
             kwargs={
                 "autocommit": True,
@@ -80,11 +88,16 @@ class Pool:
 
         psycopg_pool would find them one at a time, with a growing pause after each.
         """
+        if time.monotonic() - self._returned_s.get(conn, -UNCHECKED_S) < UNCHECKED_S:
+            return
         try:
             ConnectionPool.check_connection(conn)
         except psycopg.Error:
             self._pool.check()
             raise
+
+    def _note_return(self, conn: Connection) -> None:
+        self._returned_s[conn] = time.monotonic()
 
     def open(self) -> None:
         """Start connecting, in the background: Postgres may come later."""
