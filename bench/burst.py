@@ -18,6 +18,8 @@ from bench.rig import Rig
 # A commit that takes so long makes a capacity whose tenfold the generator can send.
 COMMIT_MS = 200.0
 TIMES = 10
+# Enough to fill every flush while one is on its way.
+CAPACITY_CONNECTIONS = 256
 CONNECTIONS = 1500
 LIVE_TIMEOUT_S = 10.0
 
@@ -62,7 +64,10 @@ def measure(rig: Rig, plan: Plan, notes: list[str]) -> list[Figure]:
     with rig.connect() as conn:
         payments = data.Payments(conn)
         first = closed(
-            api.port, data.callbacks(payments.take(3000)), connections=64, seconds=3 * plan.seconds
+            api.port,
+            data.callbacks(payments.take(6000)),
+            connections=CAPACITY_CONNECTIONS,
+            seconds=3 * plan.seconds,
         )
         capacity = first.per_second
         seconds = 5 if plan.short else 30
@@ -78,13 +83,9 @@ def measure(rig: Rig, plan: Plan, notes: list[str]) -> list[Figure]:
             )
         missing = data.count_missing(conn, "callbacks", first.kept + burst.kept)
         offered = len(requests) / burst.seconds / capacity
-        refused_and_kept = (
-            len(requests)
-            - len(burst.kept)
-            - data.count_missing(
-                conn, "callbacks", [key for key, _ in requests if key not in set(burst.kept)]
-            )
-        )
+        answered = set(burst.kept)
+        refused = [key for key, _ in requests if key not in answered]
+        refused_and_kept = len(refused) - data.count_missing(conn, "callbacks", refused)
     rig.end(api)
     statuses = dict(sorted(burst.statuses.items()))
     notes.append(f"the burst's answers by status (0: none): {statuses}")

@@ -33,6 +33,7 @@ class Contest:
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(0, 1_000_000))
     limits: list[float] = field(default_factory=list)
     ratios: dict[str, list[float]] = field(default_factory=dict)
+    # Of the rounds at 64 connections only: with fewer, each callback pays for more wake-ups.
     cpu_ms: dict[str, list[float]] = field(default_factory=dict)
     p99_s: list[float] = field(default_factory=list)
     missing: int = 0
@@ -50,7 +51,8 @@ class Contest:
         before = cpu_s(server.process.pid)
         sample = closed(server.port, requests, connections=connections, seconds=seconds)
         used = cpu_s(server.process.pid) - before
-        self.cpu_ms.setdefault(name, []).append(1000 * used / max(1, len(sample.kept)))
+        if connections == CONNECTIONS:
+            self.cpu_ms.setdefault(name, []).append(1000 * used / max(1, len(sample.kept)))
         table = "callbacks" if name == GATEWAY else PEER_TABLE
         self.missing += data.count_missing(self.conn, table, sample.kept)
         self.errors += sample.errors
@@ -102,15 +104,29 @@ def measure(rig: Rig, plan: Plan, notes: list[str]) -> list[Figure]:
         Figure("pgbench, 32 clients", contest.limits, unit="rows/s"),
         Figure("ack p50, 1 connection", [1000 * it for it in acks], unit="ms"),
         Figure("ack p99, 64 connections", [1000 * it for it in contest.p99_s], unit="ms"),
-        *(
-            Figure(f"CPU per callback, {PEERS.get(name, name)}", values, unit="ms")
-            for name, values in contest.cpu_ms.items()
-        ),
+        *_cpu_figures(contest.cpu_ms),
         Figure("rows missing of those answered 200", [float(contest.missing)], at_most(0)),
     ]
     if contest.errors:
         notes.append(f"{contest.errors} callbacks were not answered 200 in the contest")
     return figures
+
+
+def _cpu_figures(cpu_ms: dict[str, list[float]]) -> list[Figure]:
+    """User and system time of each server's processes, and ours as a share of each peer's."""
+    load = f"CPU per callback, {CONNECTIONS} connections"
+    shares = [
+        Figure(
+            f"{load}: gateway ÷ {PEERS[name]}",
+            [ours / theirs for ours, theirs in zip(cpu_ms[GATEWAY], values, strict=True)],
+        )
+        for name, values in cpu_ms.items()
+        if name != GATEWAY
+    ]
+    return shares + [
+        Figure(f"{load}: {PEERS.get(name, name)}", values, unit="ms")
+        for name, values in cpu_ms.items()
+    ]
 
 
 def _one_connection(contest: Contest, plan: Plan) -> tuple[list[float], list[float]]:

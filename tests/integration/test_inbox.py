@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
-import secrets
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,23 +13,20 @@ from typing import TypeVar
 import psycopg
 import pytest
 
-from harness.factories import make_merchant, make_request
+from harness.factories import make_merchant
 from harness.gateway import CollectingBell
+from harness.inbox import ADDRESS, InboxHarness
 from harness.waiting import wait_for
 from mpesa_gateway.api import inbox as inbox_module
 from mpesa_gateway.api.inbox import Arrival, Inbox, Verdict, merge
 from mpesa_gateway.domain.ids import CallbackToken
-from mpesa_gateway.domain.merchant import Merchant, parse_networks
-from mpesa_gateway.domain.phone import parse_phone
+from mpesa_gateway.domain.merchant import parse_networks
 from mpesa_gateway.domain.work import Work
 from mpesa_gateway.errors import UnavailableError
-from mpesa_gateway.merchants import Snapshot
 from mpesa_gateway.store.callbacks import NewCallback
 from mpesa_gateway.store.pool import Pool
-from mpesa_gateway.store.transactions import Intent, insert_intent
 from mpesa_gateway.usecases.endings import new_id
 
-ADDRESS = ipaddress.ip_address("196.201.214.200")
 Result = TypeVar("Result")
 
 
@@ -43,53 +38,9 @@ def pool(database_url: str) -> Iterator[Pool]:
     opened.close()
 
 
-class Harness:
-    """An inbox, its bell, and transactions with tokens to call back."""
-
-    def __init__(self, pool: Pool, *, merchant: Merchant | None = None) -> None:
-        self.pool = pool
-        self.url = str(pool._pool.conninfo)
-        self.bell = CollectingBell()
-        self.merchant = merchant or make_merchant(name="default")
-        self.inbox = self.new_inbox()
-
-    def new_inbox(self) -> Inbox:
-        return Inbox(
-            self.pool,
-            merchants=lambda: Snapshot({self.merchant.name: self.merchant}),
-            platform=(),
-            clock=lambda: datetime.now(UTC),
-            ring=self.bell.ring,
-        )
-
-    def new_token(self, number: int = 0) -> CallbackToken:
-        now = datetime.now(UTC)
-        token = CallbackToken(new_id(now), secrets.token_bytes(16))
-        intent = Intent(
-            id=token.transaction,
-            merchant=self.merchant.name,
-            request=make_request(phone=parse_phone(f"25471{number:07d}")),
-            short_code="174379",
-            webhook_url="https://shop.example/",
-            callback_secret_sha256=token.secret_sha256,
-            push_lease_until=now,
-            prompt_until=now,
-        )
-        with self.pool.transaction("test") as conn:
-            assert insert_intent(conn, intent, now) is not None
-        return token
-
-    async def put(self, token: CallbackToken | None, body: bytes) -> Verdict:
-        return await self.inbox.put(token, body, {}, ADDRESS)
-
-    def rows(self, query: str) -> list[tuple[object, ...]]:
-        with self.pool.connection("test") as conn:
-            return conn.execute(query.encode()).fetchall()
-
-
 @pytest.fixture
-def harness(pool: Pool) -> Iterator[Harness]:
-    made = Harness(pool)
+def harness(pool: Pool) -> Iterator[InboxHarness]:
+    made = InboxHarness(pool)
     made.inbox.start()
     yield made
     made.inbox.stop()
@@ -104,7 +55,7 @@ def run(coroutine: Awaitable[Result]) -> Result:
 
 
 def test_equal_bodies_over_sixteen_connections_are_one_row_and_sixteen_answers(
-    harness: Harness,
+    harness: InboxHarness,
 ) -> None:
     """The naive flusher answered 200 to none of them: one statement met a key twice."""
     token = harness.new_token()
@@ -136,7 +87,7 @@ class LookingBell(CollectingBell):
 
 
 def test_who_is_woken_finds_the_row(pool: Pool) -> None:
-    harness = Harness(pool)
+    harness = InboxHarness(pool)
     harness.bell = bell = LookingBell(harness.url)
     harness.inbox = harness.new_inbox()
     harness.inbox.start()
@@ -150,7 +101,7 @@ def test_who_is_woken_finds_the_row(pool: Pool) -> None:
 
 
 def test_two_processes_that_meet_the_same_keys_in_opposite_orders_do_not_lock_each_other_out(
-    harness: Harness,
+    harness: InboxHarness,
 ) -> None:
     other = harness.new_inbox()
     other.start()
@@ -182,7 +133,7 @@ def test_two_processes_that_meet_the_same_keys_in_opposite_orders_do_not_lock_ea
     assert harness.rows("SELECT DISTINCT copies FROM callbacks") == [(80,)]
 
 
-def test_one_bad_row_harms_only_its_own_request(harness: Harness) -> None:
+def test_one_bad_row_harms_only_its_own_request(harness: InboxHarness) -> None:
     """A constraint of the database refuses one body; the 63 beside it are kept."""
     with psycopg.connect(harness.url) as conn:
         conn.execute("ALTER TABLE callbacks ADD CHECK (body <> 'bad'::bytea)")
@@ -201,7 +152,7 @@ def test_one_bad_row_harms_only_its_own_request(harness: Harness) -> None:
     assert run(harness.put(tokens[0], b"and on it goes")) is Verdict.KEPT
 
 
-def test_a_waiter_that_hung_up_does_not_stop_the_flusher(harness: Harness) -> None:
+def test_a_waiter_that_hung_up_does_not_stop_the_flusher(harness: InboxHarness) -> None:
     token = harness.new_token()
 
     async def main() -> Verdict:
@@ -216,7 +167,7 @@ def test_a_waiter_that_hung_up_does_not_stop_the_flusher(harness: Harness) -> No
     wait_for(lambda: harness.rows("SELECT count(*) FROM callbacks") == [(11,)])
 
 
-def test_an_event_loop_that_ended_does_not_stop_the_flusher(harness: Harness) -> None:
+def test_an_event_loop_that_ended_does_not_stop_the_flusher(harness: InboxHarness) -> None:
     token = harness.new_token()
 
     async def leave() -> None:
@@ -230,7 +181,7 @@ def test_an_event_loop_that_ended_does_not_stop_the_flusher(harness: Harness) ->
 
 
 def test_a_slow_database_is_a_503_in_time_and_the_callback_is_kept_all_the_same(
-    harness: Harness,
+    harness: InboxHarness,
 ) -> None:
     token = harness.new_token()
     with psycopg.connect(harness.url) as conn:
@@ -244,7 +195,7 @@ def test_a_slow_database_is_a_503_in_time_and_the_callback_is_kept_all_the_same(
 
 
 def test_behind_a_line_that_waits_for_long_the_503_comes_at_once_and_all_is_kept(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
+    harness: InboxHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Waiting would end in a 503 too; who was in the line is served before who came late."""
     monkeypatch.setattr(inbox_module, "LATE_S", 0.1)
@@ -277,7 +228,7 @@ def test_behind_a_line_that_waits_for_long_the_503_comes_at_once_and_all_is_kept
 
 def test_a_full_queue_is_a_503_at_once(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inbox_module, "MAX_WAITING", 3)
-    harness = Harness(pool)  # not started: nothing is taken
+    harness = InboxHarness(pool)  # not started: nothing is taken
     token = harness.new_token()
 
     async def main() -> list[BaseException | Verdict]:
@@ -300,14 +251,14 @@ def test_too_many_bytes_in_the_queue_are_a_503_at_once(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inbox_module, "MAX_WAITING_BYTES", 1000)
-    harness = Harness(pool)
+    harness = InboxHarness(pool)
 
     with pytest.raises(UnavailableError):
         run(harness.put(None, b"x" * 1001))
 
 
 def test_large_bodies_go_in_several_statements(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
+    harness: InboxHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Twelve megabytes on a machine that others use take their time; that is not asked here.
     monkeypatch.setattr(inbox_module, "ACK_TIMEOUT_S", 20.0)
@@ -323,7 +274,7 @@ def test_large_bodies_go_in_several_statements(
 
 def test_what_waits_is_kept_before_the_end(pool: Pool) -> None:
     """SIGTERM with a full queue: everything that was taken is answered."""
-    harness = Harness(pool)
+    harness = InboxHarness(pool)
     token = harness.new_token()
 
     async def main() -> list[Verdict]:
@@ -340,7 +291,7 @@ def test_what_waits_is_kept_before_the_end(pool: Pool) -> None:
 
 
 def test_a_bug_in_the_flusher_is_a_503_and_not_its_end(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
+    harness: InboxHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = harness.new_token()
     with monkeypatch.context() as patched:
@@ -369,7 +320,7 @@ def fail(_: object) -> None:
     ids=["good", "plain", "wrong secret", "unknown transaction"],
 )
 def test_tokens_decide(
-    harness: Harness,
+    harness: InboxHarness,
     token: Callable[[CallbackToken], CallbackToken | None],
     verdict: Verdict,
 ) -> None:
@@ -380,7 +331,7 @@ def test_tokens_decide(
 
 def test_the_merchants_list_narrows_the_token_path(pool: Pool) -> None:
     elsewhere = parse_networks(["203.0.113.0/24"])
-    harness = Harness(pool, merchant=make_merchant(name="default", allowed_networks=elsewhere))
+    harness = InboxHarness(pool, merchant=make_merchant(name="default", allowed_networks=elsewhere))
     harness.inbox.start()
     verdict = run(harness.put(harness.new_token(), b"x"))
     harness.inbox.stop()

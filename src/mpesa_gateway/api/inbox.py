@@ -43,10 +43,12 @@ MAX_LATE_BYTES = 16 * 1024 * 1024
 # The answer to Safaricom, whatever happens: 503 within 2 s, and this leaves room for the rest.
 ACK_TIMEOUT_S = 1.5
 ACQUIRE_TIMEOUT_S = 0.8
-# Once the first in the line has waited this long, or who comes would wait this long at the pace of
-# the last flushes, who comes hears 503 at once: waiting would end in a 503 too, and take commits
-# from others. What it brought is kept when the line has gone, if there is room.
+# Once the first in the line has waited this long, who comes hears 503 at once: waiting behind it
+# would end in a 503 too. What it brought is kept when the line has gone, if there is room.
 LATE_S = 1.3
+# The same when the line is so long that it would wait this long at the pace of the last flushes,
+# which is a guess.
+LONG_LINE_S = 1.0
 PACE_OF = 5
 
 
@@ -216,7 +218,7 @@ class Inbox:
         if first is not None and arrival.arrived_s - first.arrived_s > LATE_S:
             return True
         flushes_before = len(self._line) // MAX_BATCH + self._is_flushing
-        return flushes_before > 0 and (flushes_before + 1) * self._pace_s > LATE_S
+        return flushes_before > 0 and (flushes_before + 1) * self._pace_s > LONG_LINE_S
 
     def _run(self) -> None:
         while (batch := self._take()) is not None:

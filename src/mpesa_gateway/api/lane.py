@@ -13,6 +13,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
@@ -109,13 +110,11 @@ class Call(RequestResponseCycle):
 
     def _refuse_unavailable(self, error: UnavailableError) -> None:
         metrics.callbacks_rejected_total.labels("unavailable").inc()
-        self._refuse(error)
+        self._answer(503, _PROBLEM_JSON, *_unavailable(str(error)))
 
     def _refuse(self, error: GatewayError) -> None:
         document = problem_of(error)
-        retry = document.get("retry_after")
-        extra = b"" if retry is None else b"retry-after: %d\r\n" % retry
-        self._answer(document["status"], _PROBLEM_JSON, json.dumps(document).encode(), extra)
+        self._answer(document["status"], _PROBLEM_JSON, json.dumps(document).encode())
 
     def _fail(self, error: BaseException) -> None:
         LOGGER.error("request failed", route=ROUTE, exc_info=error)
@@ -195,6 +194,14 @@ def find_token(url: bytes, headers: Headers) -> CallbackToken | None:
 def _request_id(headers: Headers) -> str | None:
     named = [value.decode("latin-1") for name, value in headers if name == b"x-request-id"]
     return named[0] if len(named) == 1 and REQUEST_ID.fullmatch(named[0]) else None
+
+
+# The sentences are few, and asked for thousands of times a second when they are asked for.
+@lru_cache(maxsize=64)
+def _unavailable(sentence: str) -> tuple[bytes, bytes]:
+    """The problem document, and the header that goes with it."""
+    document = problem_of(UnavailableError(sentence))
+    return json.dumps(document).encode(), b"retry-after: %d\r\n" % document["retry_after"]
 
 
 _ACCEPTED = ACCEPTED.encode()

@@ -1,0 +1,64 @@
+"""A callback inbox by itself, over a real Postgres."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from datetime import UTC, datetime
+
+from harness.factories import make_merchant, make_request
+from harness.gateway import CollectingBell
+from mpesa_gateway.api.inbox import Inbox, Verdict
+from mpesa_gateway.domain.ids import CallbackToken
+from mpesa_gateway.domain.merchant import Merchant
+from mpesa_gateway.domain.phone import parse_phone
+from mpesa_gateway.merchants import Snapshot
+from mpesa_gateway.store.pool import Pool
+from mpesa_gateway.store.transactions import Intent, insert_intent
+from mpesa_gateway.usecases.endings import new_id
+
+ADDRESS = ipaddress.ip_address("196.201.214.200")
+
+
+class InboxHarness:
+    """An inbox, its bell, and transactions with tokens to call back."""
+
+    def __init__(self, pool: Pool, *, merchant: Merchant | None = None) -> None:
+        self.pool = pool
+        self.url = str(pool._pool.conninfo)
+        self.bell = CollectingBell()
+        self.merchant = merchant or make_merchant(name="default")
+        self.inbox = self.new_inbox()
+
+    def new_inbox(self) -> Inbox:
+        return Inbox(
+            self.pool,
+            merchants=lambda: Snapshot({self.merchant.name: self.merchant}),
+            platform=(),
+            clock=lambda: datetime.now(UTC),
+            ring=self.bell.ring,
+        )
+
+    def new_token(self, number: int = 0) -> CallbackToken:
+        now = datetime.now(UTC)
+        token = CallbackToken(new_id(now), secrets.token_bytes(16))
+        intent = Intent(
+            id=token.transaction,
+            merchant=self.merchant.name,
+            request=make_request(phone=parse_phone(f"25471{number:07d}")),
+            short_code="174379",
+            webhook_url="https://shop.example/",
+            callback_secret_sha256=token.secret_sha256,
+            push_lease_until=now,
+            prompt_until=now,
+        )
+        with self.pool.transaction("test") as conn:
+            assert insert_intent(conn, intent, now) is not None
+        return token
+
+    async def put(self, token: CallbackToken | None, body: bytes) -> Verdict:
+        return await self.inbox.put(token, body, {}, ADDRESS)
+
+    def rows(self, query: str) -> list[tuple[object, ...]]:
+        with self.pool.connection("test") as conn:
+            return conn.execute(query.encode()).fetchall()
