@@ -77,7 +77,10 @@ def hide(*secrets: str | None) -> None:
 
 def shows_hidden(text: str) -> bool:
     """Whether a value that `hide` was told is in the text."""
-    return any(secret in text for secret in _hidden)
+    for secret in _hidden:  # noqa: SIM110 - any() of a generator costs more than the search
+        if secret in text:
+            return True
+    return False
 
 
 def mask(text: str) -> str:
