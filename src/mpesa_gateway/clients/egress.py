@@ -31,7 +31,9 @@ RESOLVER_THREADS = 16
 MAX_ADDRESSES = 16
 # A kept connection older than this may be closed by its server just while we write: use a new one.
 REUSE_IDLE_S = 2.0
-POOL_SIZE = 32
+# Connections that are kept for later. As many as pushes may be in flight: one that finds no room
+# is closed, and the next push pays for a TLS handshake.
+POOL_SIZE = 128
 
 Resolve = Callable[[str, int], list[Address]]
 _RESOLVERS = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolve")

@@ -24,6 +24,9 @@ CONNECT_TIMEOUT_S = 3
 STATEMENT_TIMEOUT_MS = 10_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 15_000
 ACQUIRE_TIMEOUT_S = 5.0
+# Threads that may wait for a connection. Pushes end together when Safaricom answers together: 256
+# of them must find room beside the default of 20 connections.
+WAITING_PER_CONNECTION = 16
 # The pool's own attempts back off up to half a minute. Given up early, the next caller makes a
 # fresh attempt, so that work goes on as soon as Postgres is back.
 RECONNECT_TIMEOUT_S = 1.0
@@ -66,7 +69,7 @@ class Pool:
             url,
             min_size=min(2, size),
             max_size=size,
-            max_waiting=8 * size,
+            max_waiting=WAITING_PER_CONNECTION * size,
             timeout=ACQUIRE_TIMEOUT_S,
             max_idle=300,
             reconnect_timeout=RECONNECT_TIMEOUT_S,
