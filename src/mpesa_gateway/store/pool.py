@@ -63,8 +63,8 @@ class Pool:
 
     def __init__(self, url: str, *, size: int, name: str) -> None:
         self.name = name
-        # When each connection came back. Weak, because the pool throws connections away.
-        self._returned_s: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
+        # When each connection last worked. Weak, because the pool throws connections away.
+        self._worked_s: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         self._pool = ConnectionPool(
             url,
             min_size=min(2, size),
@@ -76,7 +76,6 @@ class Pool:
             name=name,
             open=False,
             check=self._check,
-            reset=self._note_return,
             configure=_configure,
             kwargs={
                 "autocommit": True,
@@ -91,16 +90,13 @@ class Pool:
 
         psycopg_pool would find them one at a time, with a growing pause after each.
         """
-        if time.monotonic() - self._returned_s.get(conn, -UNCHECKED_S) < UNCHECKED_S:
+        if time.monotonic() - self._worked_s.get(conn, -UNCHECKED_S) < UNCHECKED_S:
             return
         try:
             ConnectionPool.check_connection(conn)
         except psycopg.Error:
             self._pool.check()
             raise
-
-    def _note_return(self, conn: Connection) -> None:
-        self._returned_s[conn] = time.monotonic()
 
     def open(self) -> None:
         """Start connecting, in the background: Postgres may come later."""
@@ -133,6 +129,8 @@ class Pool:
         try:
             with self._pool.connection(timeout=timeout_s) as conn, _left_if_read_only(conn):
                 yield conn
+                # Noted here: a `reset` of the pool's would give back each by way of a thread.
+                self._worked_s[conn] = time.monotonic()
         except (PoolTimeout, PoolClosed, TooManyRequests) as error:
             raise UnavailableError("Postgres does not answer") from error
         except (psycopg.OperationalError, psycopg.InterfaceError, *_OUTAGES) as error:
