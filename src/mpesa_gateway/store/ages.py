@@ -29,11 +29,17 @@ def _age_s(since: datetime | None, now: datetime) -> float:
 
 
 def measure(conn: Connection, now: datetime) -> dict[str, float]:
-    """The value of each metric in `metrics.AGES`; 0 where nothing waits."""
+    """The value of each metric in `metrics.AGES`; 0 where nothing waits.
+
+    A webhook that waits for an earlier one of its transaction is not due.
+    """
     oldest_callback, oldest_delivery, parked, oldest_pending = _row(
         conn,
         "SELECT (SELECT min(received_at) FROM callbacks WHERE state = 'RECEIVED'),"
-        " (SELECT min(next_attempt_at) FROM deliveries WHERE state = 'PENDING'),"
+        " (SELECT next_attempt_at FROM deliveries d WHERE state = 'PENDING'"
+        " AND NOT EXISTS (SELECT FROM deliveries e WHERE e.transaction_id = d.transaction_id"
+        " AND e.id < d.id AND e.state = 'PENDING')"
+        " ORDER BY next_attempt_at LIMIT 1),"
         " (SELECT count(*) FROM failing_endpoints WHERE parked_until > %s),"
         " (SELECT min(created_at) FROM transactions WHERE status = 'PENDING')",
         [now],
@@ -54,8 +60,10 @@ def _count(conn: Connection, now: datetime) -> dict[str, float]:
         conn,
         "SELECT (SELECT count(*) FROM (SELECT FROM callbacks WHERE state = 'RECEIVED' LIMIT %s) a),"
         " (SELECT count(*) FROM (SELECT FROM callbacks WHERE state = 'QUARANTINED' LIMIT %s) b),"
-        " (SELECT count(*) FROM (SELECT FROM deliveries WHERE state = 'PENDING'"
-        " AND next_attempt_at <= %s LIMIT %s) c),"
+        " (SELECT count(*) FROM (SELECT FROM deliveries d WHERE state = 'PENDING'"
+        " AND next_attempt_at <= %s AND NOT EXISTS (SELECT FROM deliveries e"
+        " WHERE e.transaction_id = d.transaction_id AND e.id < d.id AND e.state = 'PENDING')"
+        " LIMIT %s) c),"
         " (SELECT count(*) FROM (SELECT FROM transactions WHERE status = 'PENDING' LIMIT %s) d),"
         " (SELECT count(*) FROM (SELECT FROM transactions WHERE status = 'PENDING'"
         " AND attention IS NOT NULL LIMIT %s) e),"

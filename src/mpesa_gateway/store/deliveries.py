@@ -69,6 +69,9 @@ class Delivery:
     claim: int
     lease_until: datetime | None
     created_at: datetime
+    # It could not be tried as soon as it was written: its endpoint, or an earlier webhook of the
+    # same transaction, was in the way.
+    held_back: bool
     # What the merchant calls it; for logs and traces.
     public_id: uuid.UUID
     traceparent: str | None
@@ -83,6 +86,9 @@ def lock_due(conn: Connection, delivery_id: int, now: datetime) -> Delivery | No
     cursor.execute(
         "SELECT id, webhook_id, transaction_id, merchant, url, origin, body, attempts_made,"
         " failures, claim, lease_until, created_at, traceparent,"
+        " next_attempt_at > created_at OR EXISTS (SELECT FROM deliveries e"
+        " WHERE e.transaction_id = d.transaction_id AND e.id < d.id"
+        " AND e.finished_at > d.created_at) AS held_back,"
         " (SELECT internal_transaction_id FROM transactions t WHERE t.id = d.transaction_id)"
         " AS public_id FROM deliveries d"
         " WHERE id = %s AND state = 'PENDING' AND next_attempt_at <= %s"
@@ -216,16 +222,18 @@ class DueDelivery:
 def list_due(
     conn: Connection, now: datetime, *, fresh_before: datetime, limit: int
 ) -> list[DueDelivery]:
-    """Deliveries whose time has come and that nobody holds, oldest first.
+    """Deliveries whose time has come, whose turn it is and that nobody holds, oldest first.
 
     A fresh one has a wake-up on its way, so it is listed only once it is older than that.
     """
     cursor = conn.cursor(row_factory=class_row(DueDelivery))
     cursor.execute(
-        "SELECT id, attempts_made = 0 AS fresh FROM deliveries"
+        "SELECT id, attempts_made = 0 AS fresh FROM deliveries d"
         " WHERE state = 'PENDING' AND next_attempt_at <= %s"
         " AND (attempts_made > 0 OR next_attempt_at <= %s)"
         " AND (lease_until IS NULL OR lease_until <= %s)"
+        " AND NOT EXISTS (SELECT FROM deliveries e WHERE e.transaction_id = d.transaction_id"
+        " AND e.id < d.id AND e.state = 'PENDING')"
         " ORDER BY next_attempt_at LIMIT %s",
         [now, fresh_before, now, limit],
     )
@@ -281,9 +289,14 @@ def list_of_transaction(conn: Connection, transaction: int) -> list[DeliveryRow]
 
 
 def list_newest(
-    conn: Connection, *, state: str | None, merchant: str | None, limit: int
+    conn: Connection,
+    *,
+    state: str | None,
+    merchant: str | None,
+    before: datetime | None = None,
+    limit: int,
 ) -> list[DeliveryRow]:
-    """Deliveries, newest first; None means any."""
+    """Deliveries written before then, newest first; None means any."""
     cursor = conn.cursor(row_factory=class_row(DeliveryRow))
     cursor.execute(
         "SELECT d.id, d.webhook_id, d.transaction_id AS transaction,"
@@ -293,8 +306,9 @@ def list_newest(
         " FROM deliveries d JOIN transactions t ON t.id = d.transaction_id"
         " WHERE (%(state)s::text IS NULL OR d.state = %(state)s)"
         " AND (%(merchant)s::text IS NULL OR d.merchant = %(merchant)s)"
+        " AND (%(before)s::timestamptz IS NULL OR d.created_at < %(before)s)"
         " ORDER BY d.id DESC LIMIT %(limit)s",
-        {"state": state, "merchant": merchant, "limit": limit},
+        {"state": state, "merchant": merchant, "before": before, "limit": limit},
     )
     return cursor.fetchall()
 

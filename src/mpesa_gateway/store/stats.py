@@ -55,8 +55,10 @@ def measure(conn: Connection, now: datetime) -> Backlog:
     """Each part reads a partial index that holds only what it counts."""
     cursor = conn.cursor(row_factory=class_row(Backlog))
     cursor.execute(
-        "WITH open AS MATERIALIZED (SELECT next_attempt_at, waits_for_endpoint FROM deliveries"
-        " WHERE state = 'PENDING'),"
+        "WITH open AS MATERIALIZED (SELECT next_attempt_at, waits_for_endpoint,"
+        " NOT EXISTS (SELECT FROM deliveries e WHERE e.transaction_id = d.transaction_id"
+        " AND e.id < d.id AND e.state = 'PENDING') AS in_turn"
+        " FROM deliveries d WHERE state = 'PENDING'),"
         " ended AS MATERIALIZED (SELECT state FROM deliveries"
         " WHERE state IN ('EXHAUSTED', 'GONE'))"
         " SELECT p.pending, p.pending_oldest, p.attention,"
@@ -76,7 +78,7 @@ def measure(conn: Connection, now: datetime) -> Backlog:
         " min(next_attempt_at) FILTER (WHERE due) AS deliveries_oldest_due,"
         " count(*) FILTER (WHERE NOT due AND NOT waits_for_endpoint) AS deliveries_retrying,"
         " count(*) FILTER (WHERE waits_for_endpoint) AS deliveries_parked"
-        " FROM (SELECT *, next_attempt_at <= %(now)s AND NOT waits_for_endpoint AS due"
+        " FROM (SELECT *, next_attempt_at <= %(now)s AND NOT waits_for_endpoint AND in_turn AS due"
         " FROM open) o) d",
         {"now": now},
     )

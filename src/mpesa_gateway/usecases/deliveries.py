@@ -241,7 +241,7 @@ class Deliveries:
 
 
 def _waited_s(delivery: Delivery, now: datetime) -> float | None:
-    """How long a delivery has waited for its first try; None when it has had that."""
-    if delivery.attempts_made > 0:
+    """How long a delivery waited for its first try; None if it had that, or was held back."""
+    if delivery.attempts_made > 0 or delivery.held_back:
         return None
     return max((now - delivery.created_at).total_seconds(), 0.0)
