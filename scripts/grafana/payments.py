@@ -16,7 +16,8 @@ RESULTS = Row(
         Panel(
             title="Results by cause",
             description="How payments ended, by whose doing it was: none when paid, customer"
-            " (cancelled, no money, wrong PIN), merchant (set-up), request, or safaricom.",
+            " (cancelled, no money, wrong PIN), merchant (set-up), request, safaricom, or unknown:"
+            " nobody said, or a person ended it.",
             unit=Unit.PER_MINUTE,
             kind=Kind.STACKED,
             queries=(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from harness.busy import Run, busy_run
 from harness.drawing import STEP_S, legend_text, shown_value, substituted
 
 ROOT = Path(__file__).resolve().parents[2]
-COLUMN_INCHES, ROW_INCHES, DPI = 0.7, 0.36, 64
+COLUMN_INCHES, ROW_INCHES, DPI = 0.7, 0.36, 80
 GAP = 0.35
 COLORS = {"green": "#2e8b57", "orange": "#e69500", "red": "#c4162a"}
 MOST_LEGENDS = 12
@@ -121,7 +123,8 @@ def _draw_lines(axes: Axes, panel: Panel, lines: list[tuple[str, Points]], start
         _stack(axes, lines, start)
     else:
         for name, points in lines:
-            axes.plot([at - start for at, _ in points], [it for _, it in points], lw=1, label=name)
+            seen = _with_gaps(points)
+            axes.plot([at - start for at, _ in seen], [it for _, it in seen], lw=1, label=name)
     low, high = axes.get_ylim()
     axes.set_ylim(0, panel.maximum or max(high, low, 1e-9) * 1.02)
     for threshold in panel.thresholds:
@@ -146,8 +149,22 @@ def _draw_lines(axes: Axes, panel: Panel, lines: list[tuple[str, Points]], start
     )
 
 
+def _with_gaps(points: Points) -> Points:
+    """A line ends where nothing was measured: what disappears must not look like a slope."""
+    found = list(points[:1])
+    for before, point in pairwise(points):
+        if point[0] - before[0] > 1.5 * STEP_S:
+            found.append((before[0] + STEP_S, math.nan))
+        found.append(point)
+    return tuple(found)
+
+
 def _stack(axes: Axes, lines: list[tuple[str, Points]], start: float) -> None:
-    times = sorted({at for _, points in lines for at, _ in points})
+    measured = sorted({at for _, points in lines for at, _ in points})
+    gaps = [it for it in pairwise(measured) if it[1] - it[0] > 1.5 * STEP_S]
+    # Down to nothing and up again, and no slope.
+    edges = {at for left, right in gaps for at in (left + STEP_S / 9, right - STEP_S / 9)}
+    times = sorted({*measured, *edges})
     heights = []
     for _, points in lines:
         values = {at: value for at, value in points if value == value}  # noqa: PLR0124 - as above
