@@ -35,7 +35,7 @@ chaos: $(VENV)/.dev ## Ten minutes of load while processes, database and network
 	@PYTHONPATH=tests $(BIN)/python -m harness.chaos
 
 .PHONY: test-rules
-test-rules: $(VENV)/.dev ## The chart's alerts ring when they should (promtool, fetched with apt; helm renders them where it is there), and their runbooks
+test-rules: $(VENV)/.dev ## The chart's alerts ring when they should: by promtool (fetched with apt), and live, on gateways that are broken on purpose; and their runbooks
 	@PATH="$$PATH:$$(scripts/prometheus)" $(BIN)/python -m pytest tests/rules -q
 
 .PHONY: test-simulation

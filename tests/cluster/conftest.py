@@ -25,7 +25,7 @@ from harness.waiting import wait_for
 
 CRD = "merchantconfigs.mpesa-gateway.dev"
 # In this order: a fresh install first, what breaks things last.
-MODULES = ("install", "merchants", "changes", "rollouts", "operator", "kills", "many")
+MODULES = ("install", "runbooks", "merchants", "changes", "rollouts", "operator", "kills", "many")
 DRAIN_S = 12
 # Values of the upgrade after the first test: a Safaricom that outlives upgrades of the release,
 # queries soon enough to wait for, a drain that a test can sit out.

@@ -171,6 +171,14 @@ PAYMENT_CASES: tuple[Case, ...] = (
     ),
     Case(
         "MpesaPaymentNeedsAttention",
+        "Safaricom reports another amount",
+        10,
+        TICKET,
+        {"mpesa_transactions_attention": "0x3 2x30"},
+        fault="wrong amount in the callback",
+    ),
+    Case(
+        "MpesaPaymentNeedsAttention",
         "nobody is",
         10,
         SILENT,
@@ -192,6 +200,14 @@ PAYMENT_CASES: tuple[Case, ...] = (
         BOTH,
         _initiates("0+9x99", "0+1x99"),
         fault="busy",
+    ),
+    Case(
+        "MpesaInitiateFailing",
+        "Postgres is away: every call is answered 503",
+        70,
+        BOTH,
+        _initiates("0+9x60 540x40", "0x60 0+9x40"),
+        fault="Postgres stopped",
     ),
     Case(
         "MpesaInitiateFailing",

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import requests
@@ -48,7 +49,10 @@ class Series:
 
 
 class Prometheus:
-    """Scrapes `targets` (job to `host:port`s) every second; `rules` are files of rule groups."""
+    """Scrapes `targets` (job to `host:port`s) every second; `rules` are files of rule groups.
+
+    `labels` are those that a job's series get, as in Kubernetes the namespace.
+    """
 
     def __init__(
         self,
@@ -56,10 +60,12 @@ class Prometheus:
         targets: Mapping[str, Sequence[str]],
         *,
         rules: Sequence[Path] = (),
+        labels: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
         self._directory = directory
         self._targets = targets
         self._rules = rules
+        self._labels = labels
         self.port = free_port()
         self._process: Process | None = None
 
@@ -96,7 +102,12 @@ class Prometheus:
             },
             "rule_files": [str(path) for path in self._rules],
             "scrape_configs": [
-                {"job_name": job, "static_configs": [{"targets": list(targets)}]}
+                {
+                    "job_name": job,
+                    "static_configs": [
+                        {"targets": list(targets), "labels": dict(self._labels.get(job, {}))}
+                    ],
+                }
                 for job, targets in self._targets.items()
             ],
         }
@@ -134,10 +145,10 @@ class Prometheus:
         """Of everything that was ever scraped."""
         return set(self.get("label/__name__/values"))
 
-    def firing(self) -> set[str]:
-        """The alerts that fire now."""
+    def alerts(self) -> list[Mapping[str, str]]:
+        """The labels of the alerts that fire now."""
         alerts = self.get("alerts")["alerts"]
-        return {it["labels"]["alertname"] for it in alerts if it["state"] == "firing"}
+        return [it["labels"] for it in alerts if it["state"] == "firing"]
 
     def wait_until_scraped(self, timeout_s: float = 30.0) -> None:
         """Until every target has answered."""

@@ -9,22 +9,20 @@ from pathlib import Path
 import click
 import pytest
 
-from harness.alerts import ROOT, alert_names
+from harness.alerts import alert_names
+from harness.faulty_worlds import PHASES
 from harness.payment_alerts import PAYMENT_CASES
 from harness.platform_alerts import PLATFORM_CASES
+from harness.runbooks import ALERTS_PAGE, PROGRAMS, RUNBOOKS, blocks, lines
 from mpesa_gateway.cli import cli
 
-RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
-ALERTS_PAGE = ROOT / "docs" / "alerts.md"
 HEADINGS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
-BLOCK = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def commands(path: Path) -> list[str]:
     """The commands of ours that a page tells to run."""
-    lines = [line for block in BLOCK.findall(path.read_text("utf-8")) for line in block.split("\n")]
-    return [line for line in lines if line.startswith("mpesa-gateway ")]
+    return [it for page, it in lines() if page == path.stem and it.startswith("mpesa-gateway ")]
 
 
 def parse(command: str) -> None:
@@ -81,6 +79,13 @@ def test_runbooks_tell_of_commands() -> None:
     assert sum(len(commands(path)) for path in RUNBOOKS) > len(RUNBOOKS)
 
 
+def test_what_is_fenced_is_run_by_a_test() -> None:
+    """tests/commands runs ours and SQL, tests/cluster kubectl's and Helm's; nobody runs others."""
+    assert {line.split(" ")[0] for _, line in lines()} <= set(PROGRAMS)
+    fenced = sum(path.read_text("utf-8").count("\n```") for path in [*RUNBOOKS, ALERTS_PAGE])
+    assert fenced == 2 * (len(blocks("sh")) + len(blocks("sql")))
+
+
 def table_rows(heading: str) -> list[list[str]]:
     """The cells of the table under a heading of the page of alerts."""
     text = ALERTS_PAGE.read_text("utf-8").split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
@@ -99,3 +104,19 @@ def test_the_matrix_is_that_of_the_tests() -> None:
     proved = {(it.fault, it.alert) for it in PAYMENT_CASES + PLATFORM_CASES if it.fault}
     assert all(it.rings for it in PAYMENT_CASES + PLATFORM_CASES if it.fault)
     assert written == proved
+
+
+def test_the_matrix_says_what_was_seen_live() -> None:
+    live = {fault for phases in PHASES.values() for phase in phases for fault in phase.faults}
+    assert {row[0] for row in table_rows("Faults") if row[3] == "live"} == live
+    assert {row[3] for row in table_rows("Faults") if row[0] not in live} == {"promtool"}
+
+
+def test_the_matrix_has_the_severities_of_the_tests() -> None:
+    written = {
+        (row[0], re.sub(r"\[(\w+)\].*", r"\1", row[1]), severity)
+        for row in table_rows("Faults")
+        for severity in row[2].split(", ")
+    }
+    cases = PAYMENT_CASES + PLATFORM_CASES
+    assert written == {(it.fault, it.alert, how) for it in cases if it.fault for how in it.rings}
