@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -93,6 +94,52 @@ def test_what_is_not_there_is_an_error_in_words(
     assert isinstance(unknown.exception, NotFoundError)
     assert nonsense.exit_code == 2
     assert "is no transaction id" in nonsense.output
+
+
+def test_ids_stay_in_one_piece_on_a_narrow_terminal(
+    gateway: Gateway, run: Run, env: dict[str, str]
+) -> None:
+    """They are copied into the next command."""
+    transaction_id = fail_one(gateway)
+    narrow = {**env, "COLUMNS": "80"}
+
+    assert transaction_id in run("transactions", "list", env=narrow).output
+    assert transaction_id in run("deliveries", "list", env=narrow).output
+    assert transaction_id in run("callbacks", "list", env=narrow).output
+
+
+def test_what_is_old_is_found_behind_what_is_new(
+    gateway: Gateway, run: Run, env: dict[str, str]
+) -> None:
+    """An alert is about the oldest; a list begins with the newest."""
+    old = fail_one(gateway)
+    (row,) = gateway.rows("SELECT created_at AS at FROM deliveries")
+    until = (row["at"] + timedelta(milliseconds=1)).isoformat()
+    gateway.clock.advance(minutes=5)
+    new = fail_one(gateway, "254712354042")
+    for group, when in (("transactions", until), ("callbacks", until), ("deliveries", until)):
+        shown = run(group, "list", "--older-than", when, env=env).output
+        assert old in shown
+        assert new not in shown
+        assert new in run(group, "list", env=env).output
+        assert old not in run(group, "list", "--older-than", "1h", env=env).output
+
+
+def test_a_phone_that_is_none_is_not_looked_for(run: Run, env: dict[str, str]) -> None:
+    result = run("transactions", "list", "--phone", "0712345678", env=env)
+    assert str(result.exception) == "phone: must be 254 followed by nine digits"
+
+
+def test_a_merchant_that_is_misspelt_is_sent_nothing(
+    gateway: Gateway, run: Run, env: dict[str, str]
+) -> None:
+    fail_one(gateway)
+    order = ("deliveries", "redeliver", "--since", "1h", "--merchant")
+    assert str(run(*order, "defualt", env=env).exception) == (
+        "the merchant 'defualt' has no payment here"
+    )
+    assert run(*order, "default", env=env).exit_code == 0
+    assert len(gateway.rows("SELECT * FROM redeliveries")) == 1
 
 
 def test_a_quarantined_callback_is_listed_and_requeued_on_a_persons_word(
@@ -229,7 +276,7 @@ def test_check_looks_at_postgres_and_redis_although_settings_are_wrong(
 def test_check_without_a_database(gateway: Gateway, run: Run) -> None:
     env = everything(gateway, database_url="postgresql://postgres@127.0.0.1:1/x")
 
-    assert "is MPESA_DATABASE_URL right?" in run("check", env=env).output
+    assert "127.0.0.1:1: the connection is refused" in run("check", env=env).output
 
 
 def test_check_of_nothing_names_every_required_variable(run: Run) -> None:

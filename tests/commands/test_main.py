@@ -35,4 +35,5 @@ def test_an_error_of_ours_is_a_sentence_and_exits_with_1() -> None:
     result = run("migrate", "--timeout", "0s", MPESA_DATABASE_URL=nowhere)
 
     assert result.returncode == 1
-    assert result.stderr == "Error: Postgres does not answer\n"
+    why = "127.0.0.1:1: the connection is refused: it is not running, or not there"
+    assert result.stderr == f"Error: Postgres does not answer ({why})\n"

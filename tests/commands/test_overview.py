@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.console import ConsoleDimensions
+
 from commands.conftest import SILENT, Run, contradict_one, fail_one, parsed, puzzle_one
 from harness.bodies import callback_body
 from harness.gateway import Gateway
 from harness.merchants import write_file, write_merchant
 from harness.receiver import Answer
 from harness.settings import API_KEY, environment
+from mpesa_gateway.commands.stats import _look
+from mpesa_gateway.store.pool import Pool
 
 
 def test_stats_count_what_the_database_holds(
@@ -70,6 +74,37 @@ def test_stats_can_be_watched(gateway: Gateway, run: Run, env: dict[str, str]) -
     assert away.exit_code == 0, away.output
     assert "trying again" in away.output
     assert run("stats", "--watch", "--json", env=env).exit_code == 2
+
+
+def test_a_small_terminal_shows_what_is_not_zero(
+    gateway: Gateway, run: Run, env: dict[str, str]
+) -> None:
+    gateway.pay(SILENT)
+    arguments = ("stats", "--watch", "--rounds", "1")
+    for small in ({"LINES": "12"}, {"COLUMNS": "40"}):
+        shown = run(*arguments, env={**env, **small}).output
+        assert "payments pending" in shown
+        assert "webhooks exhausted" not in shown
+        assert len(shown.strip().splitlines()) <= 12
+    assert "webhooks exhausted" in run(*arguments, env={**env, "LINES": "24"}).output
+
+
+def test_a_watch_says_how_old_its_last_figures_are_while_postgres_is_away(
+    gateway: Gateway,
+) -> None:
+    size = ConsoleDimensions(100, 40)
+    _, seen_at = _look(gateway.pool, gateway.database_url, None, size)
+    assert seen_at is not None
+    nowhere = "postgresql://postgres@127.0.0.1:1/x"
+    away = Pool(nowhere, size=1, name="command")
+    away.open()
+    try:
+        sentence, still = _look(away, nowhere, seen_at, size)
+    finally:
+        away.close()
+
+    assert f"(last figures at {seen_at}); trying again" in str(sentence)
+    assert still == seen_at
 
 
 def everything(directory: Path) -> dict[str, str]:

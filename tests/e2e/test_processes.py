@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import threading
 import time
 import uuid
@@ -13,6 +14,7 @@ import pytest
 import requests
 
 from daraja_simulator.server import RunningSimulator
+from harness import shell
 from harness.processes import Processes
 from harness.receiver import Answer, Receiver
 from harness.settings import API_KEY
@@ -108,6 +110,39 @@ def test_metrics_and_liveness_have_a_port_of_their_own(
     wait_for(lambda: "mpesa_transaction_pending_oldest_age_seconds" in scrape("worker"))
     assert scrape("worker", "/livez") == "ok\n"
     assert "/metrics, /livez or /merchants" in scrape("worker", "/other")
+
+
+def test_what_a_person_ends_by_a_command_is_counted_by_a_worker(
+    gateway: Processes, receiver: Receiver, port: int
+) -> None:
+    metrics_port = free_port()
+    gateway.api(port)
+    gateway.worker(metrics_port=str(metrics_port))
+    # Its callback names another amount.
+    asked = gateway.initiate(
+        port,
+        amount="10",
+        phone="254712347001",
+        webhook_url=receiver.url,
+        idempotency_key=str(uuid.uuid4()),
+    )
+    words = ["transactions", "resolve", asked.json()["transaction_id"], "--status", "FAILED"]
+    audit = ["--by", "wanjiru", "--reason", "not in the statement"]
+
+    def resolve() -> bool:
+        """Refused until the callback was looked at."""
+        command = [sys.executable, "-m", "mpesa_gateway", *words, *audit]
+        return shell.run(*command, env=gateway.settings).returncode == 0
+
+    def counted() -> bool:
+        text = requests.get(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5).text
+        return (
+            'mpesa_transactions_total{status="FAILED"} 1.0' in text
+            and 'results_total{cause="unknown",reason="resolved_by_person"} 1.0' in text
+        )
+
+    wait_for(resolve, timeout_s=30)
+    wait_for(counted)
 
 
 def test_no_log_line_shows_a_secret_a_phone_an_id_or_a_token(

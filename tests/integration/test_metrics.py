@@ -162,6 +162,28 @@ def test_counters_of_webhooks_reconcile_with_the_attempts(gateway: Gateway, sinc
     assert since.of("mpesa_webhook_failures_total") == failed == 2
 
 
+def test_counters_of_conflicts_and_of_webhooks_given_up_reconcile(
+    gateway: Gateway, since: Since
+) -> None:
+    gateway.receiver.default = Answer(500)
+    gateway.pay(SILENT)
+    checkout, path = gateway.checkout_request_id(SILENT), gateway.callback_path(SILENT)
+    for body in (callback_body(checkout, code=1032), callback_body(checkout)):
+        gateway.post(path, body)
+        gateway.work()
+    # The webhook of the conflict waits for the one before, and the endpoint gets parked.
+    for _ in range(20):
+        gateway.clock.advance(hours=2)
+        gateway.sweep()
+
+    conflicts = counts(gateway, "SELECT kind AS label, count(*) AS n FROM conflicts GROUP BY 1")
+    assert conflicts == {"paid_after_failed": 1}
+    assert since.by("mpesa_reconciliation_conflicts_total", "kind") == conflicts
+    ended = counts(gateway, "SELECT state AS label, count(*) AS n FROM deliveries GROUP BY 1")
+    assert ended == {"EXHAUSTED": 2}
+    assert since.of("mpesa_webhook_exhausted_total") == 2
+
+
 def test_first_tries_are_timed_whatever_came_of_them(gateway: Gateway, since: Since) -> None:
     gateway.receiver.default = Answer(500)
     gateway.initiate("254712344000")

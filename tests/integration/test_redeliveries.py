@@ -185,6 +185,7 @@ def test_a_death_around_a_commit_costs_time_only(gateway: Gateway, point: str) -
 
 
 def test_an_order_of_nothing_is_done_at_once(gateway: Gateway) -> None:
+    gateway.pay()
     redelivery = order(gateway)
     assert gateway.services.redeliveries.advance(redelivery) == []
     assert read_redelivery(gateway.pool, redelivery)["done"]

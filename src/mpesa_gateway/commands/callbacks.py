@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ import click
 from mpesa_gateway.commands.output import (
     json_option,
     limit_option,
+    older_option,
     open_database,
     parse_id,
     print_json,
@@ -35,16 +37,22 @@ def callbacks() -> None:
 @click.option("--state", type=click.Choice(["RECEIVED", "HELD", "APPLIED", "QUARANTINED"]))
 @click.option("--quarantined", is_flag=True, help="The same as --state QUARANTINED.")
 @click.option("--transaction", help="Of this transaction only.")
+@older_option
 @limit_option
 @json_option
 def list_(
-    state: str | None, quarantined: bool, transaction: str | None, limit: int, as_json: bool
+    state: str | None,
+    quarantined: bool,
+    transaction: str | None,
+    older_than: datetime | None,
+    limit: int,
+    as_json: bool,
 ) -> None:
     """Newest first."""
     wanted = "QUARANTINED" if quarantined else state
     public_id = parse_id(transaction) if transaction else None
     with open_database() as (_, pool), pool.connection("command.callbacks") as conn:
-        found = _find(conn, wanted, public_id, limit)
+        found = _find(conn, wanted, public_id, older_than, limit)
     if as_json:
         print_json({"items": [_view(row) for row in found]})
         return
@@ -68,10 +76,14 @@ def list_(
 
 
 def _find(
-    conn: Connection, state: str | None, public_id: uuid.UUID | None, limit: int
+    conn: Connection,
+    state: str | None,
+    public_id: uuid.UUID | None,
+    before: datetime | None,
+    limit: int,
 ) -> list[CallbackRow]:
     if public_id is None:
-        return store.list_newest(conn, state=state, limit=limit)
+        return store.list_newest(conn, state=state, before=before, limit=limit)
     transaction = transactions.find(conn, None, public_id)
     if transaction is None:
         raise NotFoundError("there is no such transaction")

@@ -18,6 +18,7 @@ from mpesa_gateway.log import configure_logging
 from mpesa_gateway.services import Services, open_redis, open_services
 from mpesa_gateway.store.migrations import applied_version, load_migrations, migrations_directory
 from mpesa_gateway.store.pool import Pool
+from mpesa_gateway.store.reach import why_not
 
 CONNECT_TIMEOUT_S = 3.0
 
@@ -61,7 +62,7 @@ def _findings() -> Iterator[Finding]:
     for warning in config.warnings:
         yield Finding("configuration", "warning", f"{warning} (an error in production)")
     with open_services(config) as services:
-        yield _postgres(services.pool)
+        yield _postgres(services.pool, config.database_url)
         yield _redis(services.redis)
         yield from _merchants(services)
 
@@ -75,20 +76,20 @@ def _stores(redis_url: str | None) -> Iterable[Finding]:
     pool = Pool(config.database_url, size=1, name="check")
     pool.open()
     try:
-        yield _postgres(pool)
+        yield _postgres(pool, config.database_url)
     finally:
         pool.close()
     if redis_url:
         yield _redis(open_redis(redis_url))
 
 
-def _postgres(pool: Pool) -> Finding:
+def _postgres(pool: Pool, url: str) -> Finding:
     needed = load_migrations(migrations_directory())[-1].version
     try:
         with pool.connection("command.check", CONNECT_TIMEOUT_S) as conn:
             version = applied_version(conn)
     except UnavailableError as error:
-        return Finding("postgres", "problem", f"{error}; is MPESA_DATABASE_URL right?")
+        return Finding("postgres", "problem", f"{error} ({why_not(url)})")
     if version < needed:
         detail = f"schema version {version}, {needed} is needed; run `mpesa-gateway migrate`"
         return Finding("postgres", "problem", detail)

@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from mpesa_gateway.commands.output import (
+    TIME,
     json_option,
     limit_option,
+    older_option,
     open_database,
     parse_id,
     print_json,
@@ -19,7 +21,6 @@ from mpesa_gateway.commands.output import (
 )
 from mpesa_gateway.commands.progress import follow
 from mpesa_gateway.domain.delivery import DeliveryState
-from mpesa_gateway.domain.duration import parse_duration
 from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.services import utc_now
 from mpesa_gateway.store import deliveries as store
@@ -33,35 +34,6 @@ from mpesa_gateway.usecases.redeliveries import (
 )
 
 
-class _Time(click.ParamType[datetime]):
-    """RFC 3339, or how long ago: `2h`."""
-
-    name = "TIME"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """An aware time."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            return utc_now() - parse_duration(value)
-        except ValueError:
-            pass
-        try:
-            at = datetime.fromisoformat(value)
-        except ValueError:
-            at = None
-        if at is None or at.tzinfo is None:
-            self.fail(
-                f"{value!r} is neither 2026-01-31T12:00:00Z nor a duration such as 2h", param, ctx
-            )
-        return at
-
-
-TIME = _Time()
-
-
 @click.group()
 def deliveries() -> None:
     """Webhooks to merchants, and every try of them."""
@@ -71,10 +43,16 @@ def deliveries() -> None:
 @click.option("--state", type=click.Choice([state.value for state in DeliveryState]))
 @click.option("--merchant", help="Of this merchant only.")
 @click.option("--transaction", help="Of this transaction only, with its attempts.")
+@older_option
 @limit_option
 @json_option
 def list_(
-    state: str | None, merchant: str | None, transaction: str | None, limit: int, as_json: bool
+    state: str | None,
+    merchant: str | None,
+    transaction: str | None,
+    older_than: datetime | None,
+    limit: int,
+    as_json: bool,
 ) -> None:
     """Newest first."""
     with open_database() as (_, pool):
@@ -82,7 +60,9 @@ def list_(
             view = reading.read_deliveries(pool, None, parse_id(transaction))
         else:
             with pool.connection("command.deliveries") as conn:
-                found = store.list_newest(conn, state=state, merchant=merchant, limit=limit)
+                found = store.list_newest(
+                    conn, state=state, merchant=merchant, before=older_than, limit=limit
+                )
             view = {"items": [reading.delivery_view(row, None) for row in found]}
     if as_json:
         print_json(view)

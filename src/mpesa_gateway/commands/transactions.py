@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import click
@@ -10,12 +11,14 @@ from mpesa_gateway.commands.output import (
     json_option,
     limit_option,
     masked,
+    older_option,
     open_database,
     parse_id,
     print_json,
     print_table,
     wake_workers,
 )
+from mpesa_gateway.domain.phone import parse_phone
 from mpesa_gateway.domain.resolution import parse_resolution
 from mpesa_gateway.domain.transaction import Status
 from mpesa_gateway.services import utc_now
@@ -37,6 +40,7 @@ def transactions() -> None:
     "--stuck", is_flag=True, help="Only those that need a person: attention, or a conflict."
 )
 @click.option("--cursor", help="Continue a listing.")
+@older_option
 @limit_option
 @json_option
 def list_(
@@ -45,6 +49,7 @@ def list_(
     phone: str | None,
     stuck: bool,
     cursor: str | None,
+    older_than: datetime | None,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -52,7 +57,8 @@ def list_(
     wanted = Filter(
         merchant=merchant,
         status=Status(status) if status else None,
-        phone=phone,
+        phone=parse_phone(phone) if phone else None,
+        created_before=older_than,
         needs_person=stuck,
         before_row=reading.parse_cursor(cursor) if cursor else None,
         limit=limit,

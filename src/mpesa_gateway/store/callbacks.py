@@ -256,13 +256,16 @@ _VIEW = (
 )
 
 
-def list_newest(conn: Connection, *, state: str | None, limit: int) -> list[CallbackRow]:
-    """Callbacks, newest first; None means any."""
+def list_newest(
+    conn: Connection, *, state: str | None, before: datetime | None = None, limit: int
+) -> list[CallbackRow]:
+    """Callbacks that came before then, newest first; None means any."""
     cursor = conn.cursor(row_factory=class_row(CallbackRow))
     cursor.execute(
         f"{_VIEW} WHERE (%(state)s::text IS NULL OR c.state = %(state)s)"
+        " AND (%(before)s::timestamptz IS NULL OR c.received_at < %(before)s)"
         " ORDER BY c.id DESC LIMIT %(limit)s",
-        {"state": state, "limit": limit},
+        {"state": state, "before": before, "limit": limit},
     )
     return cursor.fetchall()
 

@@ -18,6 +18,7 @@ from psycopg import errors
 
 from mpesa_gateway.errors import SchemaError, UnavailableError
 from mpesa_gateway.store.pool import CONNECT_TIMEOUT_S, Connection
+from mpesa_gateway.store.reach import in_words
 
 _FILE = re.compile(r"([0-9]{3})_([a-z0-9_]+)\.sql\Z")
 # Any number, the same in every release.
@@ -275,4 +276,4 @@ def _connect(url: str) -> Connection:
     try:
         return psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S)
     except psycopg.OperationalError as error:
-        raise UnavailableError("Postgres does not answer") from error
+        raise UnavailableError(f"Postgres does not answer ({in_words(url, error)})") from error

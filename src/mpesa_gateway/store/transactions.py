@@ -283,6 +283,14 @@ def find(conn: Connection, merchant: str | None, public_id: uuid.UUID) -> Transa
     return cursor.fetchone()
 
 
+def has_any(conn: Connection, merchant: str) -> bool:
+    """Whether the merchant ever asked for a payment."""
+    row = conn.execute(
+        "SELECT EXISTS (SELECT FROM transactions WHERE merchant = %s)", [merchant]
+    ).fetchone()
+    return row == (True,)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Filter:
     """What to list; None means any. `before_row` continues a listing, newest first.

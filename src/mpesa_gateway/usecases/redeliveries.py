@@ -16,7 +16,7 @@ from mpesa_gateway.domain.view import time_text
 from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.errors import NotFoundError
 from mpesa_gateway.log import get_logger
-from mpesa_gateway.store import endpoints
+from mpesa_gateway.store import endpoints, transactions
 from mpesa_gateway.store import redeliveries as store
 from mpesa_gateway.store.pool import Connection, Pool
 from mpesa_gateway.store.redeliveries import NewRedelivery, Redelivery
@@ -73,8 +73,14 @@ class Redeliveries:
 
 
 def order_redelivery(pool: Pool, order: NewRedelivery, now: datetime) -> Redelivery:
-    """Write the order down. A parked endpoint of the merchant is tried once, at once."""
+    """Write the order down. A parked endpoint of the merchant is tried once, at once.
+
+    Raises NotFoundError for a merchant that never asked for a payment: a slip of the fingers, most
+    likely, and nobody would notice that nothing is sent.
+    """
     with pool.connection("redelivery.bounds") as conn:
+        if not transactions.has_any(conn, order.merchant):
+            raise NotFoundError(f"the merchant {order.merchant!r} has no payment here")
         first_id = _first_id_at(conn, order.since - SLACK) - 1
         last_id = _first_id_at(conn, order.until + SLACK) - 1
     with pool.transaction("redelivery.order") as conn:
