@@ -31,7 +31,7 @@ test-planted: $(VENV)/.dev ## Proof that the suites can fail: each planted bug m
 	@$(BIN)/python scripts/test-planted
 
 .PHONY: chaos
-chaos: $(VENV)/.dev ## Ten minutes of load while processes, database and network are killed, stopped and cut (CHAOS_MINUTES=60, SEED=7)
+chaos: $(VENV)/.dev ## Ten minutes of load while processes, database and network are killed, stopped and cut (CHAOS_MINUTES=60, SEED=7, CHAOS_FAULTS=kills)
 	@PYTHONPATH=tests $(BIN)/python -m harness.chaos
 
 .PHONY: test-rules

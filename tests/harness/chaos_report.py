@@ -8,7 +8,7 @@ import statistics
 from datetime import UTC, datetime
 from typing import Any
 
-from harness.chaos_evidence import ChaosEvidence
+from harness.chaos_evidence import HARMING, ChaosEvidence
 from harness.nemesis import Done
 from harness.recovery import Recovery
 
@@ -61,6 +61,7 @@ def make_report(
             "all": spread(kills),
             **{kind: spread(it for it in kills if it.kind == kind) for kind in kinds(kills)},
         },
+        "recovery_undisturbed_s": spread_of([undisturbed_s(it, done) for it in kills]),
         "backlog_empty_after_last_fault_s": healed.took_s if healed else None,
         "recoveries": [recovered(it, done) for it in kills],
         "problems": problems,
@@ -78,26 +79,41 @@ def make_report(
 
 def recovered(recovery: Recovery, done: list[Done]) -> dict[str, Any]:
     """One recovery, what was done last, and which other faults went on meanwhile."""
-    until = recovery.over_at or math.inf
-    others = [
-        it
-        for it in done
-        if it.healed_at > recovery.began_at
-        and it.began_at < until
-        and abs(it.began_at - recovery.began_at) > SAME_FAULT_S
-    ]
+    others = beside(recovery, done)
     return {
         "kind": recovery.kind,
         "took_s": recovery.took_s,
+        "undisturbed_s": undisturbed_s(recovery, done),
         "ready_s": round(recovery.ready_at - recovery.began_at, 2) if recovery.ready_at else None,
         "last": recovery.last,
         "beside": [it.fault.kind for it in others],
     }
 
 
+def beside(recovery: Recovery, done: list[Done]) -> list[Done]:
+    """The other faults that were there before all was well again."""
+    until = recovery.over_at or math.inf
+    return [
+        it
+        for it in done
+        if it.healed_at > recovery.began_at
+        and it.began_at < until
+        and abs(it.began_at - recovery.began_at) > SAME_FAULT_S
+    ]
+
+
+def undisturbed_s(recovery: Recovery, done: list[Done]) -> float | None:
+    """From the kill, or from the end of the last other harm beside it, until all was well."""
+    if recovery.took_s is None:
+        return None
+    harm = [it for it in beside(recovery, done) if it.fault.kind.startswith(HARMING)]
+    ends = [it.healed_at for it in harm if it.healed_at <= recovery.over_at]
+    return round(recovery.over_at - max([recovery.began_at, *ends]), 2)
+
+
 def unsettled(evidence: ChaosEvidence) -> dict[str, int]:
     """Payments without an end, by why: a person or a later callback ends each, and it says so."""
-    pushed = {it["phone"]: it for it in evidence.ledger["pushes"] if it["accepted"]}
+    pushes = {it["phone"]: it for it in evidence.ledger["pushes"]}
     charged = {it["phone"] for it in evidence.ledger["debits"]}
     why = collections.Counter[str]()
     for row in evidence.transactions:
@@ -108,9 +124,11 @@ def unsettled(evidence: ChaosEvidence) -> dict[str, int]:
             why[f"in doubt: {row['attention'].split('.')[0]}"] += 1
         elif row["checkout_request_id"] is not None:
             why["Safaricom knows it and gives no result"] += 1
-        elif phone not in pushed:
-            why["its process died before the push left, which only the witness knows"] += 1
-        elif pushed[phone]["callback_copies"] == 0:
+        elif phone not in pushes:
+            why["the push never arrived, which only the witness knows"] += 1
+        elif not pushes[phone]["accepted"]:
+            why["Safaricom answered the push with a page that says nothing"] += 1
+        elif pushes[phone]["callback_copies"] == 0:
             why["no answer to the push, and Safaricom never calls back"] += 1
         elif phone in charged:
             why["no answer to the push, the only callback was lost on its way: charged"] += 1
@@ -136,7 +154,11 @@ def quantile(ordered: list[Any], share: float) -> Any:
 
 def spread(recoveries: Any) -> dict[str, Any]:
     """p50, p99 and the longest; `never` were not over when the run was."""
-    times = [it.took_s for it in recoveries]
+    return spread_of([it.took_s for it in recoveries])
+
+
+def spread_of(times: list[float | None]) -> dict[str, Any]:
+    """The same of seconds, None where it was not over."""
     known = sorted(it for it in times if it is not None)
     return {
         "n": len(times),
@@ -171,7 +193,8 @@ def lines(report: Report) -> list[str]:
     ]
     table = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
     table += ["", "| recovery after kill -9 | n | p50 s | p99 s | max s |", "|---|---|---|---|---|"]
-    for kind, it in recovery.items():
+    undisturbed = {"all, from the end of the last other fault": report["recovery_undisturbed_s"]}
+    for kind, it in {**recovery, **undisturbed}.items():
         never = f" ({it['never']} never)" if it["never"] else ""
         table.append(f"| {kind} | {it['n']}{never} | {it['p50']} | {it['p99']} | {it['max']} |")
     table += ["", "| unsettled, because | payments |", "|---|---|"]
