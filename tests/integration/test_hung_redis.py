@@ -17,7 +17,7 @@ from mpesa_gateway.demo.embedded import EmbeddedRedis
 from mpesa_gateway.services import open_redis
 
 TIMEOUT_S = 0.3
-CALLS = 30
+CALLS = 200
 
 
 @pytest.fixture

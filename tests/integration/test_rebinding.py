@@ -157,7 +157,7 @@ def test_a_worker_is_not_led_inside_from_one_try_to_the_next(
         env=worker_environment(gateway, network, socket_directory=server_directory / "postgres"),
     )
     try:
-        tried = wait_for(lambda: tries(gateway, 4), what="four tries")
+        tried = wait_for(lambda: tries(gateway, 4), timeout_s=60, what="four tries")
     finally:
         worker.stop()
 
