@@ -166,7 +166,8 @@ class Run:
     def _ask_again(self) -> None:
         """S7: what a key was answered, it is answered again."""
         chance = random.Random(f"{self._seed}-again")  # noqa: S311 - it is to be repeatable
-        asked = list(self._stack.asked)
+        # Who was never answered would begin a payment now, after the quiet.
+        asked = [it for it in self._stack.asked if it.answers]
         for it in chance.sample(asked, min(REPLAYS, len(asked))):
             response = self._stack.post(it)
             it.answers.append((response.status_code, response.json()))
