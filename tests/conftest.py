@@ -13,9 +13,11 @@ import redis
 
 from daraja_simulator.server import RunningSimulator
 from daraja_simulator.settings import Settings
+from harness.databases import Databases
 from harness.gateway import Gateway, open_gateway
 from harness.receiver import Receiver
 from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
+from mpesa_gateway.demo.processes import free_port
 from mpesa_gateway.log import configure_logging
 from mpesa_gateway.store.migrations import (
     apply_migrations,
@@ -70,12 +72,17 @@ def redis_server(server_directory: Path) -> Iterator[EmbeddedRedis]:
         server.stop()
 
 
+@pytest.fixture(scope="session")
+def databases(postgres: EmbeddedPostgres) -> Databases:
+    return Databases(postgres, TEMPLATE)
+
+
 @pytest.fixture
-def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
-    """A fresh, migrated database, dropped at the end."""
-    name = f"test_{next(_NUMBERS)}"
-    yield postgres.create_database(name, TEMPLATE)
-    postgres.drop_database(name)
+def database_url(databases: Databases) -> Iterator[str]:
+    """A migrated database without a row."""
+    name = databases.take()
+    yield databases.url(name)
+    databases.give_back(name)
 
 
 @pytest.fixture
@@ -115,3 +122,28 @@ def gateway(
     """A gateway in this process, driven step by step."""
     with open_gateway(database_url, redis_url, simulator, receiver) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def _kept(databases: Databases, redis_server: EmbeddedRedis) -> Iterator[tuple[Gateway, str]]:
+    name = databases.take()
+    with (
+        RunningSimulator(Settings(callback_delay=0.0), port=free_port()) as simulator,
+        Receiver() as receiver,
+        open_gateway(databases.url(name), redis_server.url(), simulator, receiver) as gateway,
+    ):
+        yield gateway, name
+    databases.give_back(name)
+
+
+@pytest.fixture
+def kept_gateway(_kept: tuple[Gateway, str], databases: Databases, redis_url: str) -> Gateway:
+    """One gateway for all tests of a file, that remembers nothing of the test before.
+
+    For files with hundreds of tests: to start one costs 0.3 s of CPU, to empty one a third.
+    """
+    assert redis_url, "it is empty"
+    gateway, name = _kept
+    gateway.forget()
+    databases.empty(name)
+    return gateway

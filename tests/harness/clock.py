@@ -21,6 +21,10 @@ class Clock:
         """As timedelta: `advance(minutes=1)`."""
         self._offset += timedelta(**duration)
 
+    def restart(self) -> None:
+        """The real time again."""
+        self._start, self._offset = None, timedelta(0)
+
     def stop_at(self, start: datetime) -> None:
         """From now on it moves only when it is advanced."""
         self._start, self._offset = start, timedelta(0)

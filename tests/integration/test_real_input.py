@@ -31,6 +31,11 @@ QUERIES = data.load_query()
 TOKENS = data.load_oauth()
 
 
+@pytest.fixture
+def gateway(kept_gateway: Gateway) -> Gateway:
+    return kept_gateway
+
+
 def names(records: list[Any]) -> list[str]:
     return [record.file.partition(".")[0] for record in records]
 
