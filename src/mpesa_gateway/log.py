@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import structlog
@@ -141,6 +142,7 @@ class _Stdout(NamedTuple):
     repeats: Repeats
 
 
+_ROOT = logging.getLogger()
 # None as long as lines have another form.
 _stdout: _Stdout | None = None
 
@@ -155,19 +157,29 @@ def quick_line(
     chain will do: another form, somebody else's handler, a secret of this process in the line.
     """
     stdout = _stdout
-    if stdout is None or logging.getLogger().handlers != [stdout.handler]:
+    if stdout is None or _ROOT.handlers != [stdout.handler]:
         return None
     stdout.repeats.tell_if_over()
-    words = [beginning]
-    for name, value in about.items():
-        words.append(f', "{name}": {json.dumps(mask(str(value)), ensure_ascii=False)}')
-    now = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
-    words.append(
-        f', "level": "info", "logger": "{logger.name}", "lineno": {site[1]},'
-        f' "filename": "{site[0]}", "timestamp": "{now}Z"}}'
+    said = "".join([f', "{name}": {_quoted(mask(str(value)))}' for name, value in about.items()])
+    line = (
+        f'{beginning}{said}, "level": "info", "logger": "{logger.name}", "lineno": {site[1]},'
+        f' "filename": "{site[0]}", "timestamp": "{_timestamp(time.time_ns() // 1000)}"}}'
     )
-    line = "".join(words)
     return None if shows_hidden(line) else line
+
+
+# json.dumps would make an encoder for each value.
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _timestamp(microseconds: int) -> str:
+    seconds, fraction = divmod(microseconds, 1_000_000)
+    return f"{_second(seconds)}.{fraction:06d}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().removesuffix("+00:00")
 
 
 def quick_beginning(event: str, **values: Any) -> str:

@@ -88,16 +88,22 @@ class CallbackResource:
 
 def sender(headers: Headers, peer: tuple[str, int] | None, trusted: tuple[Network, ...]) -> Address:
     """Where a request really comes from."""
-    forwarded = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
-    return client_address(peer[0] if peer else "", forwarded, trusted)
+    forwarded = tuple([value for name, value in headers if name == b"x-forwarded-for"])
+    return _sender(peer[0] if peer else "", forwarded, trusted)
+
+
+# Nearly all callbacks come from the same few, as do their headers. Few are remembered, because a
+# head may have 32 KiB.
+@lru_cache(maxsize=128)
+def _sender(peer: str, forwarded: tuple[bytes, ...], trusted: tuple[Network, ...]) -> Address:
+    return client_address(peer, [value.decode("latin-1") for value in forwarded], trusted)
 
 
 def kept_headers(headers: Headers) -> dict[str, str]:
     """The headers of interest, bounded."""
-    return _decoded(tuple(it for it in headers if it[0] in KEPT_HEADERS))
+    return _decoded(tuple([it for it in headers if it[0] in KEPT_HEADERS]))
 
 
-# Nearly all callbacks have the same few. Few, because a head may have 32 KiB.
 @lru_cache(maxsize=128)
 def _decoded(headers: tuple[tuple[bytes, bytes], ...]) -> dict[str, str]:
     return {

@@ -159,6 +159,8 @@ class Inbox:
         self._pace_s = 0.0
         self._is_flushing = False
         self._changed = threading.Condition()
+        # The event loop that will wake the flusher once it has read all that it can.
+        self._waking: asyncio.AbstractEventLoop | None = None
         self._stopping = False
         self._thread: threading.Thread | None = None
 
@@ -203,14 +205,23 @@ class Inbox:
         with self._changed:
             if self._stopping:
                 raise UnavailableError("the gateway stops")
-            if self._is_too_late(arrival) or not self._line.add(arrival):
+            is_late = self._is_too_late(arrival) or not self._line.add(arrival)
+            if is_late:
                 arrival.future.cancel()
                 self._late.add(arrival)
-                self._changed.notify()
-                raise UnavailableError("too many callbacks are waiting")
-            self._changed.notify()
+        if self._waking is not loop:
+            self._waking = loop
+            loop.call_soon(self._wake)
+        if is_late:
+            raise UnavailableError("too many callbacks are waiting")
         arrival.timer = loop.call_later(ACK_TIMEOUT_S, _give_up, arrival.future)
         return arrival.future
+
+    def _wake(self) -> None:
+        """Behind all that the loop could read by now, so that it goes into the same commit."""
+        self._waking = None
+        with self._changed:
+            self._changed.notify()
 
     def _is_too_late(self, arrival: Arrival) -> bool:
         """Whether it would wait in the line for longer than its answer may take."""

@@ -40,7 +40,7 @@ _URL = re.compile(rb"/callback/([0-9a-f]{64})\Z")
 _LENGTH = re.compile(rb"[0-9]{1,9}\Z")
 _JSON = b"application/json"
 # What these would ask for is the long way's to give.
-_UNUSUAL = (b"expect", b"transfer-encoding", b"upgrade")
+_UNUSUAL = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
 # Nobody waits for a message of such a request; the base class's users set it all the same.
 _NOBODY = asyncio.Event()
 
@@ -134,8 +134,7 @@ class Call(RequestResponseCycle):
     def _write(
         self, status: int, kind: bytes, body: bytes, extra: bytes, request_id: str | None
     ) -> None:
-        head = [STATUS_LINE[status]]
-        head += [b"%b: %b\r\n" % header for header in self.default_headers]
+        head = [STATUS_LINE[status], *[b"%b: %b\r\n" % it for it in self.default_headers]]
         head.append(b"content-type: %b\r\ncontent-length: %d\r\n%b" % (kind, len(body), extra))
         if request_id is not None:
             head.append(b"x-request-id: %b\r\n" % request_id.encode())
@@ -192,8 +191,11 @@ def find_token(url: bytes, headers: Headers) -> CallbackToken | None:
 
 
 def _request_id(headers: Headers) -> str | None:
-    named = [value.decode("latin-1") for name, value in headers if name == b"x-request-id"]
-    return named[0] if len(named) == 1 and REQUEST_ID.fullmatch(named[0]) else None
+    named = [value for name, value in headers if name == b"x-request-id"]
+    if len(named) != 1:
+        return None
+    text = named[0].decode("latin-1")
+    return text if REQUEST_ID.fullmatch(text) else None
 
 
 # The sentences are few, and asked for thousands of times a second when they are asked for.
