@@ -132,7 +132,8 @@ class ApiApplication(BaseApplication):  # type: ignore[misc]
         if self._metrics_socket is not None:
             serve_metrics(self._metrics_socket, lambda: True, lambda: report(services.merchants))
         app = create_app(services, ring=bell.ring, is_stopping=STOPPING, on_shutdown=opened.close)
-        _calm_the_collector()
+        gc.freeze()
+        gc.set_threshold(10_000, 20, 20)
         return app
 
 
@@ -155,13 +156,6 @@ class _GunicornLog:
         """There is nothing to close."""
 
 
-def _calm_the_collector() -> None:
-    """What is there now stays: the garbage collector need not look at it again and again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
-
-
 def _allow_many_files() -> None:
     """A connection is a file; a soft limit of 1024 would be the lowest limit of all."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -174,4 +168,8 @@ def _allow_many_files() -> None:
 def run_api(config: Config) -> None:
     """Serve until SIGTERM. Raises ConfigError when the metrics port is in use."""
     metrics_socket = bind_metrics_port(config.server_host, config.metrics_port)
+    # What is there before the fork stays shared: the collector need not look at it, again and again
+    # and in two processes.
+    gc.collect()
+    gc.freeze()
     ApiApplication(config, metrics_socket).run()

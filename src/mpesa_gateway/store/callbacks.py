@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
-from psycopg.rows import class_row
+from psycopg.rows import args_row, class_row
 
 from mpesa_gateway.store.pool import Connection
 
@@ -30,10 +30,9 @@ class TokenOwner:
 
 def find_token_owners(conn: Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, TokenOwner]:
     """The transactions of these tokens, by their public id. The secret is checked by the caller."""
-    cursor = conn.cursor(row_factory=class_row(TokenOwner))
+    cursor = conn.cursor(binary=True, row_factory=args_row(TokenOwner))
     cursor.execute(
-        'SELECT internal_transaction_id AS id, id AS "row", merchant, callback_secret_sha256,'
-        " traceparent"
+        "SELECT internal_transaction_id, id, merchant, callback_secret_sha256, traceparent"
         " FROM transactions WHERE internal_transaction_id = ANY(%b)",
         [list(ids)],
     )
