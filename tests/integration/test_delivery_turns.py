@@ -70,6 +70,23 @@ def test_webhooks_that_waited_for_a_parked_endpoint_are_not_late(gateway: Gatewa
     assert since.of("mpesa_webhook_first_attempt_lag_seconds_count") == 0
 
 
+def test_webhooks_that_wait_for_a_failing_endpoint_are_not_rescued(gateway: Gateway) -> None:
+    """Nobody lost their wake-up: MpesaWakeupsLost would send a person to Redis."""
+    gateway.receiver.default = Answer(500)
+    for number in range(PARK_AFTER_FAILURES + 3):
+        gateway.initiate(f"2547{number:04d}{REFUSED}")
+    gateway.work()
+    since = Since()
+    for _ in range(3):
+        gateway.clock.advance(minutes=5)
+        gateway.sweep()
+
+    untried = gateway.rows("SELECT id FROM deliveries WHERE attempts_made = 0")
+    assert untried
+    assert since.of("mpesa_webhook_attempts_total") > 0
+    assert since.of("mpesa_sweeper_rescued_total") == 0
+
+
 def test_many_that_wait_for_others_hide_nothing_that_is_due(gateway: Gateway) -> None:
     """The sweeper looks at a page, oldest first."""
     gateway.receiver.default = Answer(500)

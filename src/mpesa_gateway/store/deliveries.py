@@ -213,7 +213,10 @@ def wake_waiting(
 
 @dataclass(frozen=True)
 class DueDelivery:
-    """A delivery to offer: `fresh` when no try was made yet."""
+    """A delivery to offer: `fresh` when no try was made yet, and its endpoint kept nobody from it.
+
+    So only a wake-up that was lost, or threads that are all busy, can have left it here.
+    """
 
     id: int
     fresh: bool
@@ -228,7 +231,9 @@ def list_due(
     """
     cursor = conn.cursor(row_factory=class_row(DueDelivery))
     cursor.execute(
-        "SELECT id, attempts_made = 0 AS fresh FROM deliveries d"
+        "SELECT id, attempts_made = 0 AND next_attempt_at = created_at AND NOT EXISTS"
+        " (SELECT FROM failing_endpoints f WHERE f.merchant = d.merchant AND f.origin = d.origin)"
+        " AS fresh FROM deliveries d"
         " WHERE state = 'PENDING' AND next_attempt_at <= %s"
         " AND (attempts_made > 0 OR next_attempt_at <= %s)"
         " AND (lease_until IS NULL OR lease_until <= %s)"
