@@ -16,6 +16,7 @@ from mpesa_gateway.report import WebhookHealth, report
 from mpesa_gateway.services import Services, open_services
 from mpesa_gateway.sweeper import Sweeper
 from mpesa_gateway.tasks import Bell, Tasks, WorkQueue
+from mpesa_gateway.usecases.gate import threads_for
 from mpesa_gateway.usecases.resolutions import count_resolved
 
 LOGGER = get_logger(__name__)
@@ -74,7 +75,7 @@ def _sweeper(services: Services, tasks: Tasks, health: WebhookHealth) -> Sweeper
 def _consume(config: Config, work_queue: WorkQueue) -> None:
     """Until SIGTERM: huey's graceful stop, which is gunicorn's too (one image, one signal)."""
     consumer = work_queue.create_consumer(
-        workers=config.worker_concurrency,
+        workers=threads_for(config.worker_concurrency),
         worker_type="thread",
         periodic=False,
         initial_delay=0.2,

@@ -169,7 +169,7 @@ def test_a_worker_that_dies_in_the_middle_leaves_its_try_and_the_next_one_is_equ
 ) -> None:
     transaction_id = fail_payment(gateway)
     (work,) = gateway.bell.take()
-    assert gateway.services.deliveries._claim(work.id) is not None  # and then it dies
+    assert gateway.services.deliveries._claim(work.id, []) is not None  # and then it dies
     assert attempts(gateway, transaction_id) == [(1, "started", None)]
     gateway.clock.advance(seconds=14)
     gateway.sweep()
@@ -187,7 +187,7 @@ def test_a_delivery_that_kills_every_worker_ends(gateway: Gateway) -> None:
     transaction_id = fail_payment(gateway)
     (work,) = gateway.bell.take()
     for _ in range(7):
-        gateway.services.deliveries._claim(work.id)
+        gateway.services.deliveries._claim(work.id, [])
         gateway.clock.advance(seconds=16)
 
     item = delivery(gateway, transaction_id)
@@ -199,7 +199,7 @@ def test_a_worker_whose_lease_ran_out_cannot_end_the_delivery(gateway: Gateway) 
     transaction_id = fail_payment(gateway)
     (work,) = gateway.bell.take()
     sending = gateway.services.deliveries
-    paused = sending._claim(work.id)
+    paused = sending._claim(work.id, [])
     assert paused is not None
     gateway.clock.advance(seconds=16)
     gateway.receiver.default = Answer(500)
@@ -213,6 +213,41 @@ def test_a_worker_whose_lease_ran_out_cannot_end_the_delivery(gateway: Gateway) 
         "unknown",
         "failed",
     ]
+
+
+def test_a_delivery_that_another_worker_claims_meanwhile_is_left_to_it(gateway: Gateway) -> None:
+    transaction_id = fail_payment(gateway)
+    (work,) = gateway.bell.take()
+    ours = gateway.services.deliveries
+
+    def claimed_by_another() -> Snapshot:
+        gateway.execute(
+            "UPDATE deliveries SET claim = claim + 1, lease_until = %s",
+            gateway.clock() + timedelta(seconds=15),
+        )
+        return gateway.services.merchants.current()
+
+    assert replace(ours, merchants=claimed_by_another).attempt(work.id) == []
+    assert gateway.receiver.requests == []
+    assert attempts(gateway, transaction_id) == []
+    assert ours.gate._inside == {}
+    gateway.clock.advance(seconds=16)
+    gateway.sweep()
+    assert delivery(gateway, transaction_id)["state"] == "DELIVERED"
+
+
+def test_a_claim_between_the_look_and_ours_fences_it_off(gateway: Gateway) -> None:
+    """Also where the other has ended its try meanwhile: the number says so, not the lease."""
+    transaction_id = fail_payment(gateway)
+    (work,) = gateway.bell.take()
+
+    def tried_by_another() -> Snapshot:
+        gateway.execute("UPDATE deliveries SET claim = claim + 1, attempts_made = 1, failures = 1")
+        return gateway.services.merchants.current()
+
+    ours = replace(gateway.services.deliveries, merchants=tried_by_another)
+    assert ours.attempt(work.id) == []
+    assert (gateway.receiver.requests, attempts(gateway, transaction_id)) == ([], [])
 
 
 def test_an_endpoint_that_keeps_failing_is_parked_and_nothing_is_dropped(gateway: Gateway) -> None:

@@ -22,7 +22,7 @@ from mpesa_gateway.ages import AgeExporter
 from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.store.pool import Pool
 from mpesa_gateway.sweeper import PAGE, Sweeper
-from mpesa_gateway.usecases.gate import Gate
+from mpesa_gateway.usecases.gate import SLOW_S, Gate, threads_for
 
 SILENT = "254712344042"
 # Half of the time after which Postgres ends a wait for a lock.
@@ -135,8 +135,7 @@ def test_a_row_that_somebody_holds_is_passed_over_at_once(gateway: Gateway) -> N
     gateway.simulator.wait_until_idle()
     (callback,) = gateway.bell.take()
     assert is_passed_over(gateway, "callbacks", callback)
-    gateway.tasks.do(callback)
-    (delivery,) = gateway.bell.take()
+    (delivery,) = gateway.services.callbacks.apply(callback.id).work
     assert is_passed_over(gateway, "deliveries", delivery)
     gateway.tasks.do(delivery)
 
@@ -261,6 +260,29 @@ def test_the_gate_lets_a_share_in_and_hands_back_what_it_turned_away() -> None:
     assert gate.leave("slow") == [5, 13]
     assert gate.leave("quick") == [6]
     assert gate.leave("slow") == []
+
+
+def test_tries_that_only_wait_for_a_slow_endpoint_take_nobody_s_turn() -> None:
+    now = 0.0
+    gate = Gate(10, time_s=lambda: now)
+    for origin in ("slow", "slower"):
+        assert [gate.enter(origin, it, failing=False) for it in range(4)] == [True] * 4
+    assert not gate.enter("quick", 10, failing=False)
+    now += SLOW_S
+
+    assert [gate.enter("quick", it, failing=False) for it in range(5)] == [True] * 5
+    # One more of each slow one, as before: its share is of all its tries.
+    assert [gate.enter("slow", it, failing=False) for it in (20, 21)] == [True, False]
+
+
+def test_slow_tries_leave_threads_for_callbacks() -> None:
+    now, inside = 0.0, 0
+    gate = Gate(10, time_s=lambda: now)
+    for number in range(100):
+        inside += gate.enter(f"origin {number}", number, failing=False)
+        now += SLOW_S
+
+    assert inside == threads_for(10) - 2
 
 
 def test_an_endpoint_that_failed_is_tried_one_at_a_time() -> None:

@@ -148,6 +148,16 @@ def test_the_queue_serialises_what_huey_itself_would_enqueue(work_queue: WorkQue
     assert recorder.done == [Work(WorkKind.QUERY, 3)]
 
 
+def test_the_webhook_of_a_payment_that_has_ended_needs_no_other_ring(gateway: Gateway) -> None:
+    gateway.pay("254712340000")
+    gateway.simulator.wait_until_idle()
+    (callback,) = gateway.bell.take()
+    gateway.tasks.do(callback)
+
+    assert len(gateway.receiver.requests) == 1
+    assert gateway.bell.take() == []
+
+
 def test_an_error_in_a_task_is_logged_and_stays_inside(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

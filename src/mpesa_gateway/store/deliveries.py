@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from typing import LiteralString
 
 from psycopg.rows import class_row
 
@@ -75,27 +76,73 @@ class Delivery:
     # What the merchant calls it; for logs and traces.
     public_id: uuid.UUID
     traceparent: str | None
+    # What is held against its endpoint.
+    endpoint_fails: bool
+    parked_until: datetime | None
+
+
+# A later webhook of a transaction waits for the earlier one, so that it never overtakes it.
+_DUE: LiteralString = (
+    "SELECT d.id, d.webhook_id, d.transaction_id, d.merchant, d.url, d.origin, d.body,"
+    " d.attempts_made, d.failures, d.claim, d.lease_until, d.created_at, d.traceparent,"
+    " d.next_attempt_at > d.created_at OR EXISTS (SELECT FROM deliveries e"
+    " WHERE e.transaction_id = d.transaction_id AND e.id < d.id"
+    " AND e.finished_at > d.created_at) AS held_back,"
+    " t.internal_transaction_id AS public_id, f.merchant IS NOT NULL AS endpoint_fails,"
+    " f.parked_until"
+    " FROM deliveries d JOIN transactions t ON t.id = d.transaction_id"
+    " LEFT JOIN failing_endpoints f ON f.merchant = d.merchant AND f.origin = d.origin"
+    " WHERE d.id = %s AND d.state = 'PENDING' AND d.next_attempt_at <= %s"
+    " AND (d.lease_until IS NULL OR d.lease_until <= %s)"
+    " AND NOT EXISTS (SELECT FROM deliveries e WHERE e.transaction_id = d.transaction_id"
+    " AND e.id < d.id AND e.state = 'PENDING')"
+)
+
+
+def find_due(conn: Connection, delivery_id: int, now: datetime) -> Delivery | None:
+    """The delivery; None when it is not due or another worker has it."""
+    cursor = conn.cursor(row_factory=class_row(Delivery))
+    cursor.execute(_DUE, [delivery_id, now, now])
+    return cursor.fetchone()
 
 
 def lock_due(conn: Connection, delivery_id: int, now: datetime) -> Delivery | None:
-    """The delivery, locked; None when it is not due or another worker has it.
-
-    A later webhook of a transaction waits for the earlier one, so that it never overtakes it.
-    """
+    """The same, locked."""
     cursor = conn.cursor(row_factory=class_row(Delivery))
+    cursor.execute(_DUE + " FOR UPDATE OF d SKIP LOCKED", [delivery_id, now, now])
+    return cursor.fetchone()
+
+
+@dataclass(frozen=True)
+class Started:
+    """A try that may be made: the number of its claim and its own, and the failures before it."""
+
+    claim: int
+    number: int
+    failures: int
+
+
+def start_found(
+    conn: Connection, delivery: Delivery, *, lease_until: datetime, now: datetime
+) -> Started | None:
+    """Claim what `find_due` found free, and write the attempt's row, in one statement.
+
+    None when anybody was at it since.
+    """
+    cursor = conn.cursor(row_factory=class_row(Started))
     cursor.execute(
-        "SELECT id, webhook_id, transaction_id, merchant, url, origin, body, attempts_made,"
-        " failures, claim, lease_until, created_at, traceparent,"
-        " next_attempt_at > created_at OR EXISTS (SELECT FROM deliveries e"
-        " WHERE e.transaction_id = d.transaction_id AND e.id < d.id"
-        " AND e.finished_at > d.created_at) AS held_back,"
-        " (SELECT internal_transaction_id FROM transactions t WHERE t.id = d.transaction_id)"
-        " AS public_id FROM deliveries d"
-        " WHERE id = %s AND state = 'PENDING' AND next_attempt_at <= %s"
-        " AND (lease_until IS NULL OR lease_until <= %s)"
+        "WITH claimed AS (UPDATE deliveries SET claim = claim + 1, lease_until = %s,"
+        " attempts_made = attempts_made + 1, waits_for_endpoint = FALSE"
+        " WHERE id = (SELECT id FROM deliveries d WHERE id = %s AND claim = %s"
+        " AND state = 'PENDING' AND next_attempt_at <= %s AND lease_until IS NULL"
         " AND NOT EXISTS (SELECT FROM deliveries e WHERE e.transaction_id = d.transaction_id"
-        " AND e.id < d.id AND e.state = 'PENDING') FOR UPDATE SKIP LOCKED",
-        [delivery_id, now, now],
+        " AND e.id < d.id AND e.state = 'PENDING') FOR UPDATE SKIP LOCKED)"
+        " RETURNING id, transaction_id, claim, attempts_made, failures)"
+        " INSERT INTO webhook_attempts (transaction_id, delivery_id, attempt_number, attempted_at)"
+        " SELECT transaction_id, id, attempts_made, %s FROM claimed"
+        " RETURNING (SELECT claim FROM claimed), attempt_number AS number,"
+        " (SELECT failures FROM claimed)",
+        [lease_until, delivery.id, delivery.claim, now, now],
     )
     return cursor.fetchone()
 
@@ -117,24 +164,6 @@ def start_attempt(
     assert row is not None
     claim: int = row[0]
     return claim
-
-
-def save_attempt(conn: Connection, delivery_id: int, number: int, attempt: Attempt) -> None:
-    """How a try ended."""
-    conn.execute(
-        "UPDATE webhook_attempts SET outcome = %s, success = %s, response_status_code = %s,"
-        " response_time_ms = %s, error_message = %s"
-        " WHERE delivery_id = %s AND attempt_number = %s AND outcome = 'started'",
-        [
-            attempt.outcome,
-            attempt.success,
-            attempt.response_status_code,
-            attempt.response_time_ms,
-            attempt.error_message,
-            delivery_id,
-            number,
-        ],
-    )
 
 
 def save_unknown(conn: Connection, delivery_id: int) -> bool:
@@ -176,14 +205,54 @@ def finish_claim(
     return cursor.rowcount == 1
 
 
-def find_next(conn: Connection, transaction: int) -> int | None:
-    """The webhook of a transaction whose turn it is, once the one before it has ended."""
-    cursor = conn.execute(
-        "SELECT min(id) FROM deliveries WHERE transaction_id = %s AND state = 'PENDING'",
-        [transaction],
+@dataclass(frozen=True)
+class Finished:
+    """A try whose end is stored. `successor` is the next webhook of the same transaction."""
+
+    successor: int | None
+
+
+def finish_attempt(
+    conn: Connection,
+    delivery_id: int,
+    started: Started,
+    attempt: Attempt,
+    following: NextTry,
+    *,
+    failures: int,
+    now: datetime,
+) -> Finished | None:
+    """How a try ended and what comes next, in one statement. None when the claim is not ours."""
+    cursor = conn.cursor(row_factory=class_row(Finished))
+    cursor.execute(
+        "WITH finished AS (UPDATE deliveries SET state = %(state)s,"
+        " next_attempt_at = %(next)s, failures = %(failures)s, lease_until = NULL,"
+        " waits_for_endpoint = FALSE, finished_at ="
+        " CASE WHEN %(state)s = 'PENDING' THEN NULL ELSE %(now)s::timestamptz END"
+        " WHERE id = %(id)s AND claim = %(claim)s AND state = 'PENDING'"
+        " RETURNING id, transaction_id),"
+        " told AS (UPDATE webhook_attempts SET outcome = %(outcome)s, success = %(success)s,"
+        " response_status_code = %(status)s, response_time_ms = %(ms)s, error_message = %(error)s"
+        " WHERE delivery_id = (SELECT id FROM finished) AND attempt_number = %(number)s"
+        " AND outcome = 'started')"
+        " SELECT (SELECT min(d.id) FROM deliveries d WHERE d.transaction_id = f.transaction_id"
+        " AND d.state = 'PENDING' AND d.id <> f.id) AS successor FROM finished f",
+        {
+            "state": following.state,
+            "next": following.next_attempt_at,
+            "failures": failures,
+            "now": now,
+            "id": delivery_id,
+            "claim": started.claim,
+            "outcome": attempt.outcome,
+            "success": attempt.success,
+            "status": attempt.response_status_code,
+            "ms": attempt.response_time_ms,
+            "error": attempt.error_message,
+            "number": started.number,
+        },
     )
-    row = cursor.fetchone()
-    return row[0] if row else None
+    return cursor.fetchone()
 
 
 def postpone(

@@ -2,31 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
-from psycopg.rows import class_row
-
 from mpesa_gateway.store.pool import Connection
-
-
-@dataclass(frozen=True)
-class FailingEndpoint:
-    """What is held against an endpoint."""
-
-    failures_in_row: int
-    parked_until: datetime | None
-
-
-def find(conn: Connection, merchant: str, origin: str) -> FailingEndpoint | None:
-    """The endpoint's record, None when it answered last time."""
-    cursor = conn.cursor(row_factory=class_row(FailingEndpoint))
-    cursor.execute(
-        "SELECT failures_in_row, parked_until FROM failing_endpoints"
-        " WHERE merchant = %s AND origin = %s",
-        [merchant, origin],
-    )
-    return cursor.fetchone()
 
 
 def list_parked_merchants(conn: Connection) -> list[str]:

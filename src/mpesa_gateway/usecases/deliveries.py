@@ -1,4 +1,8 @@
-"""One try of one webhook: claim and attempt row committed, POST, result committed."""
+"""One try of one webhook: claim and attempt row committed, POST, result committed.
+
+Nearly always each of the two commits is one statement. What needs a second look (a dead worker's
+try, an endpoint that fails) is a transaction of several.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +27,7 @@ from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.log import get_logger
 from mpesa_gateway.merchants import Snapshot
 from mpesa_gateway.store import deliveries, endpoints
-from mpesa_gateway.store.deliveries import Delivery
-from mpesa_gateway.store.endpoints import FailingEndpoint
+from mpesa_gateway.store.deliveries import Delivery, Finished, Started
 from mpesa_gateway.store.pool import Connection, Pool
 from mpesa_gateway.usecases.gate import Gate
 
@@ -42,9 +45,7 @@ class _Claimed:
 
     delivery: Delivery
     merchant: Merchant
-    claim: int
-    number: int
-    failures: int
+    started: Started
     # Before its first try; None for a later one, and where the endpoint kept us from trying.
     waited_s: float | None
 
@@ -62,16 +63,20 @@ class Deliveries:
 
     def attempt(self, delivery_id: int) -> list[Work]:
         """Try a delivery, if it is due. What to do next is returned. Safe to call at any time."""
-        claimed = self._claim(delivery_id)
-        if claimed is None:
-            return []
-        if claimed.waited_s is not None:
-            metrics.webhook_first_attempt_lag_seconds.observe(claimed.waited_s)
-        delivery = claimed.delivery
+        # The origin, once it is inside the gate. Also after a commit that was done and not heard
+        # of it must leave: its lease is found by the sweeper.
+        entered: list[str] = []
+        waiting: list[int] = []
+        woken: list[int] = []
         try:
-            woken = self._try(claimed)
+            claimed = self._claim(delivery_id, entered)
+            if claimed is not None:
+                if claimed.waited_s is not None:
+                    metrics.webhook_first_attempt_lag_seconds.observe(claimed.waited_s)
+                woken = self._try(claimed)
         finally:
-            waiting = self.gate.leave(delivery.origin)
+            for origin in entered:
+                waiting += self.gate.leave(origin)
         return [Work(WorkKind.DELIVERY, it) for it in dict.fromkeys([*waiting, *woken])]
 
     def _try(self, claimed: _Claimed) -> list[int]:
@@ -81,7 +86,7 @@ class Deliveries:
             parent=delivery.traceparent,
             kind="client",
             delivery=delivery.id,
-            attempt=claimed.number,
+            attempt=claimed.started.number,
         ) as span:
             tracing.follow(delivery.public_id, delivery.traceparent)
             headers = webhook_headers(
@@ -97,21 +102,29 @@ class Deliveries:
             )
             return self._finish(claimed, attempt)
 
-    def _claim(self, delivery_id: int) -> _Claimed | None:
-        """Who gets a claim is inside the gate, and must leave it."""
-        entered: list[str] = []
-        try:
-            return self._claim_and_enter(delivery_id, entered)
-        except BaseException:
-            # Also after a commit that was done and not heard of: its lease is found by the sweeper.
-            for origin in entered:
-                self.gate.leave(origin)
-            raise
-
-    def _claim_and_enter(self, delivery_id: int, entered: list[str]) -> _Claimed | None:
+    def _claim(self, delivery_id: int, entered: list[str]) -> _Claimed | None:
         """`entered` gets the origin once it is inside the gate, committed or not."""
         now = self.clock()
-        with self.pool.transaction("delivery.claim") as conn:
+        with self.pool.connection("delivery.find") as conn:
+            delivery = deliveries.find_due(conn, delivery_id, now)
+        if delivery is None:
+            return None
+        merchant = self.merchants().find(delivery.merchant)
+        if merchant is None or delivery.lease_until is not None or delivery.parked_until:
+            return self._claim_with_care(delivery_id, entered)
+        if not self.gate.enter(delivery.origin, delivery.id, failing=delivery.endpoint_fails):
+            return None
+        entered.append(delivery.origin)
+        with self.pool.connection("delivery.claim") as conn:
+            started = deliveries.start_found(conn, delivery, lease_until=now + self.lease, now=now)
+        if started is None:
+            return None
+        return _Claimed(delivery, merchant, started, _waited_s(delivery, now))
+
+    def _claim_with_care(self, delivery_id: int, entered: list[str]) -> _Claimed | None:
+        """The same where its merchant is away, a try of it was lost, or its endpoint is parked."""
+        now = self.clock()
+        with self.pool.transaction("delivery.claim_with_care") as conn:
             delivery = deliveries.lock_due(conn, delivery_id, now)
             if delivery is None:
                 return None
@@ -121,22 +134,13 @@ class Deliveries:
                 deliveries.postpone(conn, delivery.id, until, waits_for_endpoint=False)
                 return None
             failures = self._count_lost_try(conn, delivery, merchant, now)
-            if failures is None:
-                return None
-            failing = endpoints.find(conn, delivery.merchant, delivery.origin)
-            if not self._may_try(conn, delivery, failing, now, entered):
+            if failures is None or not self._may_try(conn, delivery, now, entered):
                 return None
             claim = deliveries.start_attempt(
                 conn, delivery, failures=failures, lease_until=now + self.lease, now=now
             )
-            return _Claimed(
-                delivery,
-                merchant,
-                claim,
-                number=delivery.attempts_made + 1,
-                failures=failures,
-                waited_s=_waited_s(delivery, now) if failing is None else None,
-            )
+            started = Started(claim, delivery.attempts_made + 1, failures)
+            return _Claimed(delivery, merchant, started, _waited_s(delivery, now))
 
     def _count_lost_try(
         self, conn: Connection, delivery: Delivery, merchant: Merchant, now: datetime
@@ -157,20 +161,14 @@ class Deliveries:
         return None
 
     def _may_try(
-        self,
-        conn: Connection,
-        delivery: Delivery,
-        failing: FailingEndpoint | None,
-        now: datetime,
-        entered: list[str],
+        self, conn: Connection, delivery: Delivery, now: datetime, entered: list[str]
     ) -> bool:
         """Whether the endpoint is not parked; one try at a time feels whether it is back."""
-        merchant, origin = delivery.merchant, delivery.origin
-        parked = failing.parked_until if failing is not None else None
+        merchant, origin, parked = delivery.merchant, delivery.origin, delivery.parked_until
         if parked is not None and parked > now:
             deliveries.postpone(conn, delivery.id, parked, waits_for_endpoint=True)
             return False
-        if not self.gate.enter(origin, delivery.id, failing=failing is not None):
+        if not self.gate.enter(origin, delivery.id, failing=delivery.endpoint_fails):
             return False
         entered.append(origin)
         if parked is not None:
@@ -180,20 +178,35 @@ class Deliveries:
     def _finish(self, claimed: _Claimed, attempt: Attempt) -> list[int]:
         now = self.clock()
         delivery, schedule = claimed.delivery, claimed.merchant.retry_schedule
-        failures = claimed.failures + (0 if attempt.success else 1)
+        failures = claimed.started.failures + (0 if attempt.success else 1)
         following = after_attempt(attempt, failures, schedule, now)
-        with self.pool.transaction("delivery.finish") as conn:
-            if not deliveries.finish_claim(
-                conn, delivery.id, claimed.claim, following, failures=failures, now=now
-            ):
-                metrics.stale_completions_total.labels("delivery").inc()
-                LOGGER.warning("webhook ended after its lease had passed", delivery=delivery.id)
-                return []
-            deliveries.save_attempt(conn, delivery.id, claimed.number, attempt)
-            woken = self._judge_endpoint(conn, delivery, attempt, now)
-            if following.state is not DeliveryState.PENDING:
-                successor = deliveries.find_next(conn, delivery.transaction_id)
-                woken += [successor] if successor is not None else []
+
+        def finish(conn: Connection) -> Finished | None:
+            return deliveries.finish_attempt(
+                conn,
+                delivery.id,
+                claimed.started,
+                attempt,
+                following,
+                failures=failures,
+                now=now,
+            )
+
+        woken: list[int] = []
+        if attempt.success and not delivery.endpoint_fails:
+            with self.pool.connection("delivery.finish") as conn:
+                finished = finish(conn)
+        else:
+            with self.pool.transaction("delivery.finish_and_judge") as conn:
+                finished = finish(conn)
+                if finished is not None:
+                    woken = self._judge_endpoint(conn, delivery, attempt, now)
+        if finished is None:
+            metrics.stale_completions_total.labels("delivery").inc()
+            LOGGER.warning("webhook ended after its lease had passed", delivery=delivery.id)
+            return []
+        if following.state is not DeliveryState.PENDING and finished.successor is not None:
+            woken.append(finished.successor)
         self._observe(claimed, attempt, following, now)
         return woken
 
@@ -220,7 +233,7 @@ class Deliveries:
     def _observe(
         self, claimed: _Claimed, attempt: Attempt, following: NextTry, now: datetime
     ) -> None:
-        which = "first" if claimed.number == 1 else "retry"
+        which = "first" if claimed.started.number == 1 else "retry"
         metrics.webhook_attempts_total.labels(attempt.outcome.value, which).inc()
         if attempt.success:
             lag_s = (now - claimed.delivery.created_at).total_seconds()
@@ -232,7 +245,7 @@ class Deliveries:
         LOGGER.info(
             "webhook tried",
             delivery=claimed.delivery.id,
-            attempt=claimed.number,
+            attempt=claimed.started.number,
             outcome=attempt.outcome.value,
             status=attempt.response_status_code,
             reason=attempt.reason,
@@ -242,6 +255,6 @@ class Deliveries:
 
 def _waited_s(delivery: Delivery, now: datetime) -> float | None:
     """How long a delivery waited for its first try; None if it had that, or was held back."""
-    if delivery.attempts_made > 0 or delivery.held_back:
+    if delivery.attempts_made > 0 or delivery.held_back or delivery.endpoint_fails:
         return None
     return max((now - delivery.created_at).total_seconds(), 0.0)

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, OrderedDict, deque
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
 
 # Turned-away deliveries that are remembered; the sweeper finds the others.
 MAX_WAITING_PER_ENDPOINT = 1000
 MAX_WAITING_ENDPOINTS = 1000
+# A try that has lasted longer only waits for its endpoint: it takes nobody's turn.
+SLOW_S = 1.0
+
+
+def threads_for(concurrency: int) -> int:
+    """A worker's threads: those that work, and as many again that wait for slow endpoints."""
+    return 2 * concurrency
 
 
 class Gate:
@@ -17,11 +26,14 @@ class Gate:
     remembered and handed back by `leave`.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, concurrency: int, time_s: Callable[[], float] = time.monotonic) -> None:
         # Callbacks and queries share the threads, so deliveries never take the last two.
-        self._most = max(1, threads - 2)
+        self._most = max(1, concurrency - 2)
         self._most_of_one = max(1, self._most * 2 // 3)
-        self._inside: Counter[str] = Counter()
+        self._most_with_slow = self._most + threads_for(concurrency) - concurrency
+        self._time_s = time_s
+        # Of each origin, when its tries began.
+        self._inside: dict[str, list[float]] = {}
         self._waiting: OrderedDict[str, deque[int]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -29,8 +41,8 @@ class Gate:
         """Whether the delivery may be tried now. Whoever enters must `leave`."""
         share = 1 if failing else self._most_of_one
         with self._lock:
-            if self._inside[origin] < share and self._inside.total() < self._most:
-                self._inside[origin] += 1
+            if len(self._inside.get(origin, ())) < share and self._has_room():
+                self._inside.setdefault(origin, []).append(self._time_s())
                 return True
             self._remember(origin, delivery_id)
             return False
@@ -38,10 +50,17 @@ class Gate:
     def leave(self, origin: str) -> list[int]:
         """One is done; the deliveries that may try to enter next."""
         with self._lock:
-            self._inside[origin] -= 1
-            if self._inside[origin] <= 0:
+            # The youngest: of a mixed lot it is the quick ones that come and go.
+            self._inside[origin].pop()
+            if not self._inside[origin]:
                 del self._inside[origin]
             return self._recall(origin)
+
+    def _has_room(self) -> bool:
+        begun = [at for each in self._inside.values() for at in each]
+        slow_since = self._time_s() - SLOW_S
+        quick = sum(at > slow_since for at in begun)
+        return quick < self._most and len(begun) < self._most_with_slow
 
     def _remember(self, origin: str, delivery_id: int) -> None:
         waiting = self._waiting.get(origin)
