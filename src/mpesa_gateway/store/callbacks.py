@@ -170,15 +170,6 @@ def find_held_body(conn: Connection, transaction: int) -> bytes | None:
     return row[0] if row else None
 
 
-def end_held(conn: Connection, transaction: int, outcome: str, now: datetime) -> None:
-    """What a held success came to once its transaction ended."""
-    conn.execute(
-        "UPDATE callbacks SET state = 'APPLIED', outcome = %s, applied_at = %s"
-        " WHERE transaction_id = %s AND (by_token OR NOT by_token) AND state = 'HELD'",
-        [outcome, now, transaction],
-    )
-
-
 def has_unapplied(conn: Connection, transaction: int) -> bool:
     """Whether a callback of the transaction is in the inbox and about to be applied."""
     cursor = conn.execute(

@@ -170,6 +170,24 @@ def lock_checkout_request_id(conn: Connection, checkout_request_id: str) -> None
     )
 
 
+def lock_with_checkout_request_id(
+    conn: Connection, row: int, checkout_request_id: str
+) -> Transaction:
+    """Both locks in one round trip, and in the order that everybody keeps: the id, then the row."""
+    cursor = conn.cursor(row_factory=kwargs_row(_transaction))
+    # The row is locked as the join gives it out, which has waited for the id by then, and is read
+    # as it is at that moment.
+    cursor.execute(
+        "WITH held AS MATERIALIZED (SELECT"
+        " pg_advisory_xact_lock(hashtextextended('checkout ' || %s, 0)))"
+        " SELECT t.* FROM held, transactions t WHERE t.id = %s FOR UPDATE OF t",
+        [checkout_request_id, row],
+    )
+    transaction = cursor.fetchone()
+    assert transaction is not None, row
+    return transaction
+
+
 def find_row_by_checkout_request_id(conn: Connection, checkout_request_id: str) -> int | None:
     """The row that Safaricom's id names."""
     cursor = conn.execute(
@@ -196,29 +214,6 @@ def find_row_by_receipt(conn: Connection, receipt: str) -> int | None:
     cursor = conn.execute("SELECT id FROM transactions WHERE receipt = %s", [receipt])
     found = cursor.fetchone()
     return found[0] if found else None
-
-
-def save_finished(conn: Connection, transaction: Transaction) -> bool:
-    """Store the final state; False when another worker finished it first."""
-    cursor = conn.execute(
-        "UPDATE transactions SET status = %s, settled_by = %s, result_code = %s, result_desc = %s,"
-        " failure_reason = %s, receipt = %s, metadata = %s, attention = NULL,"
-        " next_query_at = NULL, query_lease_until = NULL, updated_at = %s, finished_at = %s"
-        " WHERE id = %s AND status = 'PENDING'",
-        [
-            transaction.status,
-            transaction.settled_by,
-            transaction.result_code,
-            transaction.result_desc,
-            transaction.failure_reason,
-            transaction.receipt,
-            None if transaction.metadata is None else Jsonb(transaction.metadata),
-            transaction.updated_at,
-            transaction.finished_at,
-            transaction.row,
-        ],
-    )
-    return cursor.rowcount == 1
 
 
 def leave_to_count(conn: Connection, row: int) -> None:

@@ -139,8 +139,9 @@ class Callbacks:
         if callback.by_token:
             assert callback.transaction_id is not None
             # The id before the row, as `record_outcome` does, so that the two never wait in a ring.
-            transactions.lock_checkout_request_id(conn, parsed.checkout_request_id)
-            transaction = transactions.lock(conn, callback.transaction_id)
+            transaction = transactions.lock_with_checkout_request_id(
+                conn, callback.transaction_id, parsed.checkout_request_id
+            )
             tracing.follow(transaction.id, transaction.traceparent)
             return parsed, self._settle(conn, callback, transaction, parsed, now, effects)
         if self.token_required and callback.requeued_by is None:

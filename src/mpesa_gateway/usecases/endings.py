@@ -20,7 +20,7 @@ from mpesa_gateway.domain.transaction import (
     result_meaning,
 )
 from mpesa_gateway.domain.work import Work, WorkKind
-from mpesa_gateway.store import callbacks, deliveries, events, transactions
+from mpesa_gateway.store import deliveries, endings, events
 from mpesa_gateway.store.pool import Connection
 from mpesa_gateway.tracing import traceparent_within
 
@@ -72,22 +72,19 @@ def end_transaction(
     Raises UniqueViolation when the receipt belongs to another transaction.
     """
     finished = finish(transaction, ending, now)
-    if not transactions.save_finished(conn, finished):
-        return None
-    events.append(
-        conn,
-        transaction.row,
-        source,
-        finished.status.lower(),
-        now,
-        code=ending.result_code,
-        reason=ending.failure_reason,
-        receipt=ending.receipt,
-    )
     completed = finished.status is Status.COMPLETED
-    callbacks.end_held(conn, transaction.row, finished.status.lower(), now)
     kind = WebhookType.COMPLETED if completed else WebhookType.FAILED
-    write_delivery(conn, finished, kind, now=now, effects=effects)
+    detail = {
+        "code": ending.result_code,
+        "reason": ending.failure_reason,
+        "receipt": ending.receipt,
+    }
+    delivery = endings.save(
+        conn, finished, _webhook(finished, kind, now), source=source, detail=detail, now=now
+    )
+    if delivery is None:
+        return None
+    effects.work.append(Work(WorkKind.DELIVERY, delivery))
     effects.ended.append(finished)
     return finished
 
@@ -103,17 +100,28 @@ def write_delivery(
     conflict_detail: dict[str, Any] | None = None,
 ) -> None:
     """Freeze a webhook's bytes and plan its first try, now."""
+    delivery = _webhook(transaction, kind, now, conflict=conflict, detail=conflict_detail)
+    effects.work.append(Work(WorkKind.DELIVERY, deliveries.insert(conn, delivery, now)))
+
+
+def _webhook(
+    transaction: Transaction,
+    kind: WebhookType,
+    now: datetime,
+    *,
+    conflict: int | None = None,
+    detail: dict[str, Any] | None = None,
+) -> deliveries.NewDelivery:
     # The URL was vetted when it was given; here only its origin is needed.
     origin = parse_endpoint(transaction.webhook_url, allow_private=True).origin
-    delivery = deliveries.NewDelivery(
+    return deliveries.NewDelivery(
         webhook_id=f"msg_{new_id(now).hex}",
         transaction=transaction.row,
         merchant=transaction.merchant,
         type=kind,
         url=transaction.webhook_url,
         origin=origin,
-        body=webhook_body(kind, transaction, now, conflict=conflict_detail),
+        body=webhook_body(kind, transaction, now, conflict=detail),
         conflict=conflict,
         traceparent=traceparent_within(transaction.traceparent),
     )
-    effects.work.append(Work(WorkKind.DELIVERY, deliveries.insert(conn, delivery, now)))
