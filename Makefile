@@ -113,3 +113,12 @@ bench: $(VENV)/.bench ## Measure against what this machine's Postgres can do; wr
 bench-scale: $(VENV)/.bench ## Ten million payments beside none: hot queries, inserts, room, retention (ROWS=200000 for a trial; needs 4 GB a million)
 	@$(BIN)/python -m bench.scale build --rows $(or $(ROWS),10000000)
 	@$(BIN)/python -m bench.scale measure $(if $(ROWS),,--publish)
+
+BENCH_SCALE := $(or $(TMPDIR),/tmp)/mpesa-gateway-test-bench-scale
+.PHONY: test-bench
+test-bench: $(VENV)/.bench ## Proof that every part of the benchmarks works, in about a minute; nothing is judged by time
+	@$(BIN)/python -m bench short --into build/test-bench
+	@$(BIN)/python -m bench.scale build --rows 20000 --directory $(BENCH_SCALE)
+	@$(BIN)/python -m bench.scale measure --rounds 1 --directory $(BENCH_SCALE) --into build/test-bench-scale
+	@rm -rf $(BENCH_SCALE)
+	@$(BIN)/python -m bench.check build/test-bench/bench.json build/test-bench-scale/bench.json

@@ -66,7 +66,8 @@ def build_command(rows: int, directory: Path) -> None:
 @click.option("--directory", type=click.Path(path_type=Path), default=DIRECTORY)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--publish", is_flag=True, help="Write docs/performance.md.")
-def measure(directory: Path, rounds: int, *, publish: bool) -> None:
+@click.option("--into", type=click.Path(path_type=Path), default=INTO)
+def measure(directory: Path, rounds: int, *, publish: bool, into: Path) -> None:
     """Measure what `build` has made."""
     built = find_built(directory)
     if built is None:
@@ -88,8 +89,8 @@ def measure(directory: Path, rounds: int, *, publish: bool) -> None:
     notes += _about(built)
     report.show(figures)
     table = scale_queries.table(timed, size)
-    report.write(figures, [*notes, *table], where=where, into=INTO)
-    CONSOLE.print(f"{where}; {time.monotonic() - started:.0f} s; {INTO / 'bench.json'}")
+    report.write(figures, [*notes, *table], where=where, into=into)
+    CONSOLE.print(f"{where}; {time.monotonic() - started:.0f} s; {into / 'bench.json'}")
     if publish:
         report.publish(figures[len(timed) :], notes, where=where, block="bench-scale")
         report.replace_block("bench-scale-queries", "\n".join(table))
@@ -99,7 +100,7 @@ def _about(built: Built) -> list[str]:
     minutes = sum(built.seconds.values()) / 60
     return [
         (
-            f"{built.rows:,} payments, the newest {built.lived:,} of them lived step by step;"
+            f"{built.rows:,} payments, {built.lived:,} of them lived step by step;"
             f" built in {minutes:.0f} min ({built.built_at})"
         ),
         "none: a database without a history, with the same last hour and the same open work",

@@ -331,7 +331,12 @@ SETTINGS: tuple[Setting, ...] = (
         whole(1, 10_000),
         "Merchants with a series of their own; all others share the label `other`.",
     ),
-    Setting("WORKER_CONCURRENCY", "10", whole(1, 256), "Worker threads."),
+    Setting(
+        "WORKER_CONCURRENCY",
+        "10",
+        whole(1, 256),
+        "Threads of a worker that work; as many again only wait for slow endpoints.",
+    ),
     Setting(
         "PUSHES_IN_FLIGHT",
         "128",

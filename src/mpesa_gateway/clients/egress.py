@@ -34,6 +34,8 @@ REUSE_IDLE_S = 2.0
 # Connections that are kept for later. As many as pushes may be in flight: one that finds no room
 # is closed, and the next push pays for a TLS handshake.
 POOL_SIZE = 128
+# Endpoints whose connections are kept; to make a pool again costs as much as the request.
+MAX_ENDPOINTS = 128
 
 Resolve = Callable[[str, int], list[Address]]
 _RESOLVERS = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolve")
@@ -123,7 +125,7 @@ class GuardedAdapter(HTTPAdapter):
     def __init__(self, guard: Guard, extra_ca: str | None = None) -> None:
         self._guard = guard
         self._tls = tls_context(extra_ca)
-        super().__init__(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE, max_retries=0)
+        super().__init__(pool_connections=MAX_ENDPOINTS, pool_maxsize=POOL_SIZE, max_retries=0)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ARG002
         """Leave the roots to our context. requests would read its bundle for each connection."""

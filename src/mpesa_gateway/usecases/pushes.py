@@ -79,9 +79,11 @@ def record_outcome(
     """Commit what became of a push, and the answer its caller gets. Safe to repeat."""
     effects = Effects()
     with pool.transaction("push.record") as conn:
-        if outcome.checkout_request_id is not None:
-            transactions.lock_checkout_request_id(conn, outcome.checkout_request_id)
-        transaction = transactions.lock(conn, row)
+        transaction = (
+            transactions.lock(conn, row)
+            if outcome.checkout_request_id is None
+            else transactions.lock_with_checkout_request_id(conn, row, outcome.checkout_request_id)
+        )
         answer = pending_answer(transaction)
         if not _is_saved(transaction, outcome):
             answer = _apply(conn, transaction, outcome, first_query_after, now, effects)
