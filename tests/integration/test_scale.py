@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import pytest
 
 from harness.bodies import callback_body
 from harness.gateway import Gateway
@@ -12,6 +15,8 @@ from harness.settings import API_KEY
 from harness.settling import SILENT, settle
 from harness.waiting import wait_for
 from mpesa_gateway.ages import AgeExporter
+from mpesa_gateway.store import transactions
+from mpesa_gateway.store.transactions import Filter
 
 TABLES = (
     "callbacks",
@@ -83,6 +88,59 @@ def test_no_step_of_a_payment_reads_a_whole_table(gateway: Gateway) -> None:
     # An empty table has no plan but this one.
     again = {name: count - before[name] for name, count in whole_reads(gateway).items()}
     assert {name: count for name, count in again.items() if name != "conflicts" and count} == {}
+
+
+def test_a_page_of_long_ago_is_not_looked_for_from_today_on(gateway: Gateway) -> None:
+    days = [gateway.clock() - timedelta(days=it) for it in range(10, 0, -1)]
+    for number, day in enumerate(days):
+        write_history(gateway.database_url, HISTORY // 10, first=1 + 1000 * number, at=str(day))
+    gateway.execute("ANALYZE")
+    hour = timedelta(hours=1)
+    of_day = Filter(
+        merchant="default", created_before=days[1] + hour, created_after=days[1] - hour, limit=20
+    )
+    before = rows_fetched(gateway)
+    with gateway.pool.connection("test") as conn:
+        found = transactions.list_newest(conn, of_day)
+        nobody = transactions.list_newest(conn, replace(of_day, phone="254700000000"))
+    close_pools(gateway)
+
+    assert [it.created_at for it in found] == [days[1]] * 20
+    assert nobody == []
+    # The day has a tenth of them, the ways there are a few more.
+    assert rows_fetched(gateway) - before < HISTORY // 10 + 100
+
+
+def rows_fetched(gateway: Gateway) -> int:
+    (row,) = gateway.rows(
+        "SELECT idx_tup_fetch + seq_tup_read AS rows FROM pg_stat_user_tables"
+        " WHERE relname = 'transactions'"
+    )
+    fetched: int = row["rows"]
+    return fetched
+
+
+def test_rows_that_came_out_of_order_are_in_the_page_that_their_time_says(gateway: Gateway) -> None:
+    noon = gateway.clock() - timedelta(days=1)
+    for number, minutes in enumerate((0, 4, 2, 9, 5)):
+        at = str(noon + timedelta(minutes=minutes))
+        write_history(gateway.database_url, 1, first=1 + number, at=at)
+    wanted = Filter(created_after=noon, created_before=noon + timedelta(minutes=6))
+    with gateway.pool.connection("test") as conn:
+        found = transactions.list_newest(conn, wanted)
+
+    assert [(it.created_at - noon).seconds // 60 for it in found] == [5, 2, 4]
+
+
+@pytest.mark.parametrize("year", [1, 1969, 9999])
+def test_a_time_that_no_id_can_tell_is_no_bound(gateway: Gateway, year: int) -> None:
+    write_history(gateway.database_url, 1, at=str(gateway.clock()))
+    at = datetime(year, 12, 31, tzinfo=UTC)
+    with gateway.pool.connection("test") as conn:
+        before = transactions.list_newest(conn, Filter(created_before=at))
+        after = transactions.list_newest(conn, Filter(created_after=at))
+
+    assert (len(before), len(after)) == ((1, 0) if year == 9999 else (0, 1))
 
 
 def test_a_whole_read_is_counted(gateway: Gateway) -> None:

@@ -7,7 +7,7 @@ import hmac
 import re
 import uuid
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from mpesa_gateway.errors import InvalidInputError
 
@@ -30,6 +30,12 @@ def uuid7(now: datetime, randomness: bytes) -> uuid.UUID:
     value = (value & ~(0xF << 76)) | (0x7 << 76)
     value = (value & ~(0x3 << 62)) | (0x2 << 62)
     return uuid.UUID(int=value)
+
+
+def first_id_at(at: datetime, *, later: timedelta = timedelta(0)) -> uuid.UUID:
+    """The lowest id of a moment; of times before 1970 and after 9998, of those."""
+    earliest, latest = datetime(1970, 1, 2, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
+    return uuid7(min(max(at, earliest), latest) + later, bytes(10))
 
 
 @dataclass(frozen=True)

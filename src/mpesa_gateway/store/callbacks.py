@@ -1,4 +1,7 @@
-"""Table `callbacks`, the inbox: every body that was answered 200, and what became of it."""
+"""Table `callbacks`, the inbox: every body that was answered 200, and what became of it.
+
+What names a row by its id hides its state from the planner: docs/decisions/0011.
+"""
 
 from __future__ import annotations
 
@@ -122,7 +125,7 @@ def lock_received(conn: Connection, callback_id: int) -> Callback | None:
     cursor = conn.cursor(row_factory=class_row(Callback))
     cursor.execute(
         "SELECT id, transaction_id, by_token, body, host(source) AS source, received_at,"
-        " requeued_by, traceparent FROM callbacks WHERE id = %s AND state = 'RECEIVED'"
+        " requeued_by, traceparent FROM callbacks WHERE id = %s AND state || '' = 'RECEIVED'"
         " FOR UPDATE SKIP LOCKED",
         [callback_id],
     )
@@ -142,7 +145,7 @@ def save_outcome(
     """What applying the callback did. `state` is APPLIED, HELD or QUARANTINED."""
     conn.execute(
         "UPDATE callbacks SET state = %s, outcome = %s, applied_at = %s, checkout_request_id = %s,"
-        " transaction_id = coalesce(transaction_id, %s) WHERE id = %s AND state = 'RECEIVED'",
+        " transaction_id = coalesce(transaction_id, %s) WHERE id = %s AND state || '' = 'RECEIVED'",
         [state, outcome, now, checkout_request_id, transaction, callback_id],
     )
 
@@ -174,7 +177,7 @@ def has_unapplied(conn: Connection, transaction: int) -> bool:
     """Whether a callback of the transaction is in the inbox and about to be applied."""
     cursor = conn.execute(
         "SELECT EXISTS (SELECT FROM callbacks WHERE transaction_id = %s AND by_token"
-        " AND state = 'RECEIVED')",
+        " AND state || '' = 'RECEIVED')",
         [transaction],
     )
     row = cursor.fetchone()
@@ -200,7 +203,7 @@ def count_failure(
         " state = CASE WHEN attempts + 1 >= %(most)s THEN 'QUARANTINED' ELSE state END,"
         " outcome = CASE WHEN attempts + 1 >= %(most)s THEN 'processing_failed' END,"
         " applied_at = CASE WHEN attempts + 1 >= %(most)s THEN %(now)s::timestamptz END"
-        " WHERE id = %(id)s AND state = 'RECEIVED' RETURNING state = 'QUARANTINED'",
+        " WHERE id = %(id)s AND state || '' = 'RECEIVED' RETURNING state = 'QUARANTINED'",
         {"id": callback_id, "retry_at": retry_at, "most": poison_after, "now": now},
     )
     row = cursor.fetchone()

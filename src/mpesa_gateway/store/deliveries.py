@@ -1,4 +1,7 @@
-"""Tables `deliveries` and `webhook_attempts`: the outbox, and every try of it."""
+"""Tables `deliveries` and `webhook_attempts`: the outbox, and every try of it.
+
+What names a row by its id hides its state from the planner: docs/decisions/0011.
+"""
 
 from __future__ import annotations
 
@@ -92,10 +95,10 @@ _DUE: LiteralString = (
     " f.parked_until"
     " FROM deliveries d JOIN transactions t ON t.id = d.transaction_id"
     " LEFT JOIN failing_endpoints f ON f.merchant = d.merchant AND f.origin = d.origin"
-    " WHERE d.id = %s AND d.state = 'PENDING' AND d.next_attempt_at <= %s"
+    " WHERE d.id = %s AND d.state || '' = 'PENDING' AND d.next_attempt_at <= %s"
     " AND (d.lease_until IS NULL OR d.lease_until <= %s)"
     " AND NOT EXISTS (SELECT FROM deliveries e WHERE e.transaction_id = d.transaction_id"
-    " AND e.id < d.id AND e.state = 'PENDING')"
+    " AND e.id < d.id AND e.state || '' = 'PENDING')"
 )
 
 
@@ -134,9 +137,9 @@ def start_found(
         "WITH claimed AS (UPDATE deliveries SET claim = claim + 1, lease_until = %s,"
         " attempts_made = attempts_made + 1, waits_for_endpoint = FALSE"
         " WHERE id = (SELECT id FROM deliveries d WHERE id = %s AND claim = %s"
-        " AND state = 'PENDING' AND next_attempt_at <= %s AND lease_until IS NULL"
+        " AND state || '' = 'PENDING' AND next_attempt_at <= %s AND lease_until IS NULL"
         " AND NOT EXISTS (SELECT FROM deliveries e WHERE e.transaction_id = d.transaction_id"
-        " AND e.id < d.id AND e.state = 'PENDING') FOR UPDATE SKIP LOCKED)"
+        " AND e.id < d.id AND e.state || '' = 'PENDING') FOR UPDATE SKIP LOCKED)"
         " RETURNING id, transaction_id, claim, attempts_made, failures)"
         " INSERT INTO webhook_attempts (transaction_id, delivery_id, attempt_number, attempted_at)"
         " SELECT transaction_id, id, attempts_made, %s FROM claimed"
@@ -191,7 +194,7 @@ def finish_claim(
         "UPDATE deliveries SET state = %s, next_attempt_at = %s, failures = %s, lease_until = NULL,"
         " waits_for_endpoint = FALSE,"
         " finished_at = CASE WHEN %s = 'PENDING' THEN NULL ELSE %s::timestamptz END"
-        " WHERE id = %s AND claim = %s AND state = 'PENDING'",
+        " WHERE id = %s AND claim = %s AND state || '' = 'PENDING'",
         [
             following.state,
             following.next_attempt_at,
@@ -229,14 +232,14 @@ def finish_attempt(
         " next_attempt_at = %(next)s, failures = %(failures)s, lease_until = NULL,"
         " waits_for_endpoint = FALSE, finished_at ="
         " CASE WHEN %(state)s = 'PENDING' THEN NULL ELSE %(now)s::timestamptz END"
-        " WHERE id = %(id)s AND claim = %(claim)s AND state = 'PENDING'"
+        " WHERE id = %(id)s AND claim = %(claim)s AND state || '' = 'PENDING'"
         " RETURNING id, transaction_id),"
         " told AS (UPDATE webhook_attempts SET outcome = %(outcome)s, success = %(success)s,"
         " response_status_code = %(status)s, response_time_ms = %(ms)s, error_message = %(error)s"
         " WHERE delivery_id = (SELECT id FROM finished) AND attempt_number = %(number)s"
         " AND outcome = 'started')"
         " SELECT (SELECT min(d.id) FROM deliveries d WHERE d.transaction_id = f.transaction_id"
-        " AND d.state = 'PENDING' AND d.id <> f.id) AS successor FROM finished f",
+        " AND d.state || '' = 'PENDING' AND d.id <> f.id) AS successor FROM finished f",
         {
             "state": following.state,
             "next": following.next_attempt_at,
@@ -261,7 +264,7 @@ def postpone(
     """Wait without using up a try."""
     conn.execute(
         "UPDATE deliveries SET next_attempt_at = %s, lease_until = NULL, waits_for_endpoint = %s"
-        " WHERE id = %s AND state = 'PENDING'",
+        " WHERE id = %s AND state || '' = 'PENDING'",
         [until, waits_for_endpoint, delivery_id],
     )
 

@@ -1,4 +1,7 @@
-"""The end of a transaction: four tables, one statement, because every payment comes by here."""
+"""The end of a transaction: four tables, one statement, because every payment comes by here.
+
+What names a row by its id hides its state from the planner: docs/decisions/0011.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def save(
         " result_code = %(code)s, result_desc = %(desc)s, failure_reason = %(reason)s,"
         " receipt = %(receipt)s, metadata = %(metadata)s, attention = NULL, next_query_at = NULL,"
         " query_lease_until = NULL, updated_at = %(updated)s, finished_at = %(finished)s"
-        " WHERE id = %(row)s AND status = 'PENDING' RETURNING id),"
+        " WHERE id = %(row)s AND status || '' = 'PENDING' RETURNING id),"
         " told AS (INSERT INTO transaction_events (transaction_id, at, source, kind, detail)"
         " SELECT id, %(now)s, %(source)s, %(outcome)s, %(detail)s FROM ended),"
         # Each path has an index of its own.

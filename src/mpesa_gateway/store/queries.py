@@ -1,4 +1,7 @@
-"""Table `transactions`, as the sweeper and the STK query see it: what is due, and its lease."""
+"""Table `transactions`, as the sweeper and the STK query see it: what is due, and its lease.
+
+What names a row by its id hides its state from the planner: docs/decisions/0011.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,9 @@ def claim(conn: Connection, row: int, *, lease_until: datetime, now: datetime) -
     """The claim number, None when it is not due or another worker is asking."""
     cursor = conn.execute(
         "UPDATE transactions SET query_claim = query_claim + 1, query_lease_until = %s"
-        " WHERE id = (SELECT id FROM transactions WHERE id = %s AND status = 'PENDING'"
-        " AND next_query_at <= %s AND (query_lease_until IS NULL OR query_lease_until <= %s)"
+        " WHERE id = (SELECT id FROM transactions WHERE id = %s AND status || '' = 'PENDING'"
+        " AND coalesce(next_query_at, 'infinity') <= %s"
+        " AND (query_lease_until IS NULL OR query_lease_until <= %s)"
         " FOR UPDATE SKIP LOCKED) RETURNING query_claim",
         [lease_until, row, now, now],
     )
@@ -62,7 +66,7 @@ def save_answer(
     conn.execute(
         "UPDATE transactions SET queries_made = %s, provisional_code = %s, next_query_at = %s,"
         " query_lease_until = NULL, updated_at = %s"
-        " WHERE id = %s AND status = 'PENDING' AND NOT in_doubt",
+        " WHERE id = %s AND status || '' = 'PENDING' AND NOT in_doubt",
         [queries_made, provisional_code, next_query_at, now, row],
     )
 
@@ -71,6 +75,7 @@ def postpone(conn: Connection, row: int, until: datetime) -> None:
     """Ask later, without counting a query."""
     conn.execute(
         "UPDATE transactions SET next_query_at = %s, query_lease_until = NULL"
-        " WHERE id = %s AND status = 'PENDING' AND next_query_at IS NOT NULL",
+        " WHERE id = %s AND status || '' = 'PENDING'"
+        " AND coalesce(next_query_at, 'infinity') < 'infinity'",
         [until, row],
     )

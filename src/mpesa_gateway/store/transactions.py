@@ -1,15 +1,19 @@
-"""Table `transactions`: the push, the query and the end of each payment."""
+"""Table `transactions`: the push, the query and the end of each payment.
+
+What names a row by its id hides its state from the planner: docs/decisions/0011.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg.rows import kwargs_row
 from psycopg.types.json import Jsonb
 
+from mpesa_gateway.domain.ids import first_id_at
 from mpesa_gateway.domain.push import PushOutcome
 from mpesa_gateway.domain.transaction import (
     Ending,
@@ -20,6 +24,10 @@ from mpesa_gateway.domain.transaction import (
 )
 from mpesa_gateway.store.pool import Connection
 
+# Rows and their time-ordered ids come in the same order, but for the clocks of two processes and
+# for how long one may wait for a lock.
+SKEW = timedelta(minutes=5)
+ROW_LIMIT = 2**63 - 1
 _FIELDS = frozenset(field.name for field in dataclasses.fields(Transaction))
 
 
@@ -118,7 +126,7 @@ def mark_sending(
     cursor = conn.execute(
         "UPDATE transactions SET push_state = 'SENDING', push_lease_until = %s, prompt_until = %s,"
         " updated_at = %s"
-        " WHERE id = %s AND push_state IN ('INTENT', 'SENDING') AND status = 'PENDING'",
+        " WHERE id = %s AND push_state IN ('INTENT', 'SENDING') AND status || '' = 'PENDING'",
         [lease_until, prompt_until, now, row],
     )
     return cursor.rowcount == 1
@@ -253,7 +261,8 @@ def set_attention(
     """
     conn.execute(
         "UPDATE transactions SET attention = %s, updated_at = %s, next_query_at = NULL,"
-        " query_lease_until = NULL, in_doubt = in_doubt OR %s WHERE id = %s AND status = 'PENDING'",
+        " query_lease_until = NULL, in_doubt = in_doubt OR %s"
+        " WHERE id = %s AND status || '' = 'PENDING'",
         [sentence, now, in_doubt, row],
     )
 
@@ -262,7 +271,7 @@ def ask_at(conn: Connection, row: int, at: datetime) -> None:
     """Plan the next query of a pending transaction that is not in doubt."""
     conn.execute(
         "UPDATE transactions SET next_query_at = %s"
-        " WHERE id = %s AND status = 'PENDING' AND NOT in_doubt",
+        " WHERE id = %s AND status || '' = 'PENDING' AND NOT in_doubt",
         [at, row],
     )
 
@@ -304,20 +313,53 @@ class Filter:
 
 
 def list_newest(conn: Connection, wanted: Filter) -> list[Transaction]:
-    """Transactions, newest first."""
+    """Transactions, newest first.
+
+    The times become bounds of `id`, by which everything is ordered: without them a page of long ago
+    would be looked for from the newest row on. The times themselves are only compared (`+ interval
+    '0'`): the planner would multiply both, expect a handful of rows, and read and sort thousands.
+    """
+    above = _last_row_before(conn, wanted.created_after) if wanted.created_after else 0
+    below = _first_row_after(conn, wanted.created_before) if wanted.created_before else ROW_LIMIT
+    if wanted.before_row is not None:
+        below = min(below, wanted.before_row)
     cursor = conn.cursor(row_factory=kwargs_row(_transaction))
     cursor.execute(
         "SELECT * FROM transactions"
         " WHERE (%(merchant)s::text IS NULL OR merchant = %(merchant)s)"
         " AND (%(status)s::text IS NULL OR status = %(status)s)"
         " AND (%(phone)s::text IS NULL OR phone = %(phone)s)"
-        " AND (%(created_after)s::timestamptz IS NULL OR created_at > %(created_after)s)"
-        " AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s)"
+        " AND (%(created_after)s::timestamptz IS NULL"
+        " OR created_at + interval '0' > %(created_after)s)"
+        " AND (%(created_before)s::timestamptz IS NULL"
+        " OR created_at + interval '0' < %(created_before)s)"
         " AND (NOT %(needs_person)s OR id = ANY(ARRAY(SELECT id FROM transactions"
         " WHERE status = 'PENDING' AND attention IS NOT NULL"
         " UNION ALL SELECT transaction_id FROM conflicts WHERE closed_at IS NULL)))"
-        " AND (%(before_row)s::bigint IS NULL OR id < %(before_row)s)"
+        " AND id > %(above)s AND id < %(below)s"
         " ORDER BY id DESC LIMIT %(limit)s",
-        dataclasses.asdict(wanted),
+        {**dataclasses.asdict(wanted), "above": above, "below": below},
     )
     return cursor.fetchall()
+
+
+def _first_row_after(conn: Connection, at: datetime) -> int:
+    """A row that came after all that were created before then; the limit when there is none."""
+    cursor = conn.execute(
+        "SELECT id FROM transactions WHERE internal_transaction_id >= %s"
+        " ORDER BY internal_transaction_id LIMIT 1",
+        [first_id_at(at, later=SKEW)],
+    )
+    found = cursor.fetchone()
+    return found[0] if found else ROW_LIMIT
+
+
+def _last_row_before(conn: Connection, at: datetime) -> int:
+    """A row that came before all that were created after then; 0 when there is none."""
+    cursor = conn.execute(
+        "SELECT id FROM transactions WHERE internal_transaction_id < %s"
+        " ORDER BY internal_transaction_id DESC LIMIT 1",
+        [first_id_at(at, later=-SKEW)],
+    )
+    found = cursor.fetchone()
+    return found[0] if found else 0
