@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from harness.bodies import callback_body
@@ -15,6 +16,7 @@ from harness.settings import API_KEY
 from harness.settling import SILENT, settle
 from harness.waiting import wait_for
 from mpesa_gateway.ages import AgeExporter
+from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.store import transactions
 from mpesa_gateway.store.transactions import Filter
 
@@ -90,6 +92,48 @@ def test_no_step_of_a_payment_reads_a_whole_table(gateway: Gateway) -> None:
     assert {name: count for name, count in again.items() if name != "conflicts" and count} == {}
 
 
+BACKLOG = 2_000
+# As long after an outage: nothing of it was there when Postgres looked last.
+LEFT_BY_AN_OUTAGE = (
+    (
+        "INSERT INTO callbacks (transaction_id, by_token, body, body_sha256, received_at,"
+        " last_received_at, next_attempt_at) SELECT id, TRUE, 'x', sha256('x'), now(), now(), now()"
+        " FROM transactions ORDER BY id LIMIT %s"
+    ),
+    (
+        "INSERT INTO deliveries (webhook_id, transaction_id, merchant, type, url, origin, body,"
+        " next_attempt_at, created_at) SELECT 'msg_b' || id, id, merchant, 'transaction.updated',"
+        " webhook_url, 'https://shop.example', 'x', now(), now() FROM transactions"
+        " ORDER BY id LIMIT %s"
+    ),
+    (
+        "UPDATE transactions SET status = 'PENDING', finished_at = NULL, settled_by = NULL,"
+        " result_code = NULL, receipt = NULL, next_query_at = now() WHERE id IN"
+        " (SELECT id FROM transactions ORDER BY id LIMIT %s)"
+    ),
+)
+
+
+def test_what_is_done_by_id_does_not_read_what_waits_beside_it(gateway: Gateway) -> None:
+    write_history(gateway.database_url, HISTORY, at=str(gateway.clock() - timedelta(days=1)))
+    gateway.execute("ANALYZE")
+    with psycopg.connect(gateway.database_url) as conn:
+        conn.execute("SET session_replication_role = replica")  # a final row is pending again
+        for statement in LEFT_BY_AN_OUTAGE:
+            conn.execute(statement.encode(), [BACKLOG])
+    before = rows_fetched(gateway, "callbacks", "deliveries", "transactions")
+    end(gateway, SILENT)
+    end(gateway, OTHER, code=1032)
+    gateway.pay(THIRD)
+    gateway.clock.advance(seconds=100)
+    (row,) = gateway.rows("SELECT max(id) AS id FROM transactions")
+    gateway.tasks.do(Work(WorkKind.QUERY, row["id"]))
+    close_pools(gateway)
+
+    after = rows_fetched(gateway, "callbacks", "deliveries", "transactions")
+    assert after - before < BACKLOG / 4
+
+
 def test_a_page_of_long_ago_is_not_looked_for_from_today_on(gateway: Gateway) -> None:
     days = [gateway.clock() - timedelta(days=it) for it in range(10, 0, -1)]
     for number, day in enumerate(days):
@@ -99,7 +143,7 @@ def test_a_page_of_long_ago_is_not_looked_for_from_today_on(gateway: Gateway) ->
     of_day = Filter(
         merchant="default", created_before=days[1] + hour, created_after=days[1] - hour, limit=20
     )
-    before = rows_fetched(gateway)
+    before = rows_fetched(gateway, "transactions")
     with gateway.pool.connection("test") as conn:
         found = transactions.list_newest(conn, of_day)
         nobody = transactions.list_newest(conn, replace(of_day, phone="254700000000"))
@@ -108,13 +152,15 @@ def test_a_page_of_long_ago_is_not_looked_for_from_today_on(gateway: Gateway) ->
     assert [it.created_at for it in found] == [days[1]] * 20
     assert nobody == []
     # The day has a tenth of them, the ways there are a few more.
-    assert rows_fetched(gateway) - before < HISTORY // 10 + 100
+    assert rows_fetched(gateway, "transactions") - before < HISTORY // 10 + 100
 
 
-def rows_fetched(gateway: Gateway) -> int:
+def rows_fetched(gateway: Gateway, *tables: str) -> int:
+    """How many rows of these tables were looked at."""
     (row,) = gateway.rows(
-        "SELECT idx_tup_fetch + seq_tup_read AS rows FROM pg_stat_user_tables"
-        " WHERE relname = 'transactions'"
+        "SELECT sum(idx_tup_fetch + seq_tup_read)::bigint AS rows FROM pg_stat_user_tables"
+        " WHERE relname = ANY(%s)",
+        list(tables),
     )
     fetched: int = row["rows"]
     return fetched

@@ -28,6 +28,8 @@ from mpesa_gateway.store.pool import Connection
 # for how long one may wait for a lock.
 SKEW = timedelta(minutes=5)
 ROW_LIMIT = 2**63 - 1
+# The leases of a push and the prompt's life are three minutes; the rest is for the clocks.
+OLDEST_PROMPT = timedelta(minutes=15)
 _FIELDS = frozenset(field.name for field in dataclasses.fields(Transaction))
 
 
@@ -60,11 +62,16 @@ def lock_phone(conn: Connection, short_code: str, phone: str) -> None:
 def find_open_prompt(
     conn: Connection, short_code: str, phone: str, now: datetime
 ) -> datetime | None:
-    """Until when a prompt may be open on that phone, None when there is none."""
+    """Until when a prompt may be open on that phone, None when there is none.
+
+    Only its latest payments are looked at: a prompt is open for minutes at most.
+    """
     cursor = conn.execute(
         "SELECT max(prompt_until) FROM transactions WHERE short_code = %s AND phone = %s"
-        " AND status = 'PENDING' AND prompt_until > %s",
-        [short_code, phone, now],
+        " AND status || '' = 'PENDING' AND prompt_until > %s"
+        " AND id > coalesce((SELECT id FROM transactions WHERE internal_transaction_id < %s"
+        " ORDER BY internal_transaction_id DESC LIMIT 1), 0)",
+        [short_code, phone, now, first_id_at(now, later=-OLDEST_PROMPT)],
     )
     row = cursor.fetchone()
     until: datetime | None = row[0] if row else None
