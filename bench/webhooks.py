@@ -69,6 +69,20 @@ def _run(
     return _Lags(acks, lags, len(requests) - len(acks.latencies))
 
 
+def _give_up(conn: psycopg.Connection) -> None:
+    """What the black hole holds ends here, so that the next run has a worker with nothing to do."""
+    question = "SELECT count(*) FROM webhook_attempts WHERE outcome = 'started'"
+    wait_for(
+        lambda: conn.execute(question).fetchone() == (0,),
+        timeout_s=SETTLE_S,
+        what="the end of every try",
+    )
+    conn.execute(
+        "UPDATE deliveries SET state = 'GONE', next_attempt_at = NULL, finished_at = now(),"
+        " waits_for_endpoint = FALSE, lease_until = NULL WHERE state = 'PENDING'"
+    )
+
+
 def measure_lag(rig: Rig, plan: Plan, notes: list[str]) -> list[Figure]:
     """At 100 callbacks a second, one API and one worker; then with one endpoint a black hole."""
     ratios: dict[float, list[float]] = {0.5: [], 0.99: []}
@@ -83,6 +97,7 @@ def measure_lag(rig: Rig, plan: Plan, notes: list[str]) -> list[Figure]:
             conn.execute("DELETE FROM failing_endpoints")
             urls = endpoint.urls(ENDPOINTS, black_hole=black_hole)
             found = _run(conn, api, endpoint, payments, seconds=seconds, urls=urls)
+            _give_up(conn)
             if found.lost:
                 notes.append(f"{found.lost} callbacks at {RATE:g}/s were not answered 200")
             return found
