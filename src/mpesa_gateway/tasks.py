@@ -159,16 +159,20 @@ class Tasks:
 
         def work(kind: str, row: int) -> None:
             if kind:
-                self.do(Work(WorkKind(kind), row))
+                self.do(Work(WorkKind(kind), row), send_here=True)
 
         work_queue.task(name="work")(work)
 
-    def do(self, work: Work) -> None:
-        """Do it, and ring for what follows. Never raises: the row keeps what is not done."""
-        # A context of its own: what its lines say of a payment ends with it.
-        contextvars.copy_context().run(self._do_alone, work)
+    def do(self, work: Work, *, send_here: bool = False) -> None:
+        """Do it, and ring for what follows. Never raises: the row keeps what is not done.
 
-    def _do_alone(self, work: Work) -> None:
+        `send_here`: the webhook of a payment that ends goes out in this thread. Not in the
+        sweeper's, whose line for callbacks must not wait for endpoints.
+        """
+        # A context of its own: what its lines say of a payment ends with it.
+        contextvars.copy_context().run(self._do_alone, work, send_here)
+
+    def _do_alone(self, work: Work, send_here: bool) -> None:
         begin()
         failpoint(f"work.{work.kind.value}.begin")
         try:
@@ -179,20 +183,20 @@ class Tasks:
             LOGGER.exception("work failed", kind=work.kind.value, row=work.id)
             self._count_failure(work)
         else:
-            self._follow(work, following)
+            if send_here and work.kind is WorkKind.CALLBACK:
+                self._ring_and_send(following)
+            else:
+                self._bell.ring(following)
 
-    def _follow(self, done: Work, following: list[Work]) -> None:
-        """Ring for what follows. The webhook of a payment that has just ended goes out here.
+    def _ring_and_send(self, following: list[Work]) -> None:
+        """A ring for the webhook would find another thread, a message and a millisecond later.
 
-        A ring would find another thread, a message and half a millisecond later. If this process
-        dies first, the sweeper finds the row, as it finds what was rung for in vain.
+        If this process dies first, the sweeper finds the row, as it finds what was rung in vain.
         """
-        here = None
-        if done.kind is WorkKind.CALLBACK:
-            here = next((it for it in following if it.kind is WorkKind.DELIVERY), None)
-        self._bell.ring([it for it in following if it is not here])
-        if here is not None:
-            self.do(here)
+        webhook = next((it for it in following if it.kind is WorkKind.DELIVERY), None)
+        self._bell.ring([it for it in following if it is not webhook])
+        if webhook is not None:
+            self.do(webhook)
 
     def _do(self, work: Work) -> list[Work]:
         services = self._services

@@ -37,7 +37,8 @@ class Recorder:
     def __init__(self) -> None:
         self.done: list[Work] = []
 
-    def do(self, work: Work) -> None:
+    def do(self, work: Work, *, send_here: bool = False) -> None:
+        assert send_here
         self.done.append(work)
 
 
@@ -152,10 +153,19 @@ def test_the_webhook_of_a_payment_that_has_ended_needs_no_other_ring(gateway: Ga
     gateway.pay("254712340000")
     gateway.simulator.wait_until_idle()
     (callback,) = gateway.bell.take()
-    gateway.tasks.do(callback)
+    gateway.tasks.do(callback, send_here=True)
 
     assert len(gateway.receiver.requests) == 1
     assert gateway.bell.take() == []
+
+
+def test_a_sweeper_only_rings_for_the_webhook(gateway: Gateway) -> None:
+    gateway.pay("254712340000")
+    gateway.simulator.wait_until_idle()
+    gateway.tasks.do(*gateway.bell.take())
+
+    assert gateway.receiver.requests == []
+    assert [it.kind for it in gateway.bell.take()] == [WorkKind.DELIVERY]
 
 
 def test_an_error_in_a_task_is_logged_and_stays_inside(
