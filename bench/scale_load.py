@@ -120,7 +120,7 @@ def _keep(
     # They are not what the sweep is to find.
     conn.execute(
         "UPDATE callbacks SET state = 'APPLIED', outcome = 'completed', applied_at = now()"
-        " WHERE transaction_id = ANY(%s)",
+        " WHERE transaction_id = ANY(%s) AND by_token",
         [[row for row, _, _ in tokens]],
     )
     return count / elapsed_s, wal
