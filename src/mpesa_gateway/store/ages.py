@@ -38,7 +38,7 @@ def measure(conn: Connection, now: datetime) -> dict[str, float]:
         "SELECT (SELECT min(received_at) FROM callbacks WHERE state = 'RECEIVED'),"
         " (SELECT next_attempt_at FROM deliveries d WHERE state = 'PENDING'"
         " AND NOT EXISTS (SELECT FROM deliveries e WHERE e.transaction_id = d.transaction_id"
-        " AND e.id < d.id AND e.state = 'PENDING')"
+        " AND e.id < d.id AND e.state || '' = 'PENDING')"
         " ORDER BY next_attempt_at LIMIT 1),"
         " (SELECT count(*) FROM failing_endpoints WHERE parked_until > %s),"
         " (SELECT min(created_at) FROM transactions WHERE status = 'PENDING')",
@@ -62,7 +62,7 @@ def _count(conn: Connection, now: datetime) -> dict[str, float]:
         " (SELECT count(*) FROM (SELECT FROM callbacks WHERE state = 'QUARANTINED' LIMIT %s) b),"
         " (SELECT count(*) FROM (SELECT FROM deliveries d WHERE state = 'PENDING'"
         " AND next_attempt_at <= %s AND NOT EXISTS (SELECT FROM deliveries e"
-        " WHERE e.transaction_id = d.transaction_id AND e.id < d.id AND e.state = 'PENDING')"
+        " WHERE e.transaction_id = d.transaction_id AND e.id < d.id AND e.state || '' = 'PENDING')"
         " LIMIT %s) c),"
         " (SELECT count(*) FROM (SELECT FROM transactions WHERE status = 'PENDING' LIMIT %s) d),"
         " (SELECT count(*) FROM (SELECT FROM transactions WHERE status = 'PENDING'"

@@ -1,6 +1,6 @@
 """Table `callbacks`, the inbox: every body that was answered 200, and what became of it.
 
-What names a row by its id hides its state from the planner: docs/decisions/0011.
+What names a row by its id hides its state from the planner: docs/decisions/0013.
 """
 
 from __future__ import annotations

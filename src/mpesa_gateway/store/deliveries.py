@@ -1,12 +1,12 @@
 """Tables `deliveries` and `webhook_attempts`: the outbox, and every try of it.
 
-What names a row by its id hides its state from the planner: docs/decisions/0011.
+What names a row by its id hides its state from the planner: docs/decisions/0013.
 """
 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import LiteralString
 
@@ -36,20 +36,9 @@ def insert(conn: Connection, delivery: NewDelivery, now: datetime) -> int:
     cursor = conn.execute(
         "INSERT INTO deliveries (webhook_id, transaction_id, conflict_id, merchant, type, url,"
         " origin, body, next_attempt_at, created_at, traceparent)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
-        [
-            delivery.webhook_id,
-            delivery.transaction,
-            delivery.conflict,
-            delivery.merchant,
-            delivery.type,
-            delivery.url,
-            delivery.origin,
-            delivery.body,
-            now,
-            now,
-            delivery.traceparent,
-        ],
+        " VALUES (%(webhook_id)s, %(transaction)s, %(conflict)s, %(merchant)s, %(type)s, %(url)s,"
+        " %(origin)s, %(body)s, %(now)s, %(now)s, %(traceparent)s) RETURNING id",
+        {**asdict(delivery), "now": now},
     )
     row = cursor.fetchone()
     assert row is not None
@@ -310,7 +299,7 @@ def list_due(
         " AND (attempts_made > 0 OR next_attempt_at <= %s)"
         " AND (lease_until IS NULL OR lease_until <= %s)"
         " AND NOT EXISTS (SELECT FROM deliveries e WHERE e.transaction_id = d.transaction_id"
-        " AND e.id < d.id AND e.state = 'PENDING')"
+        " AND e.id < d.id AND e.state || '' = 'PENDING')"
         " ORDER BY next_attempt_at LIMIT %s",
         [now, fresh_before, now, limit],
     )

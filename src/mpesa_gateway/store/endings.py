@@ -1,6 +1,6 @@
 """The end of a transaction: four tables, one statement, because every payment comes by here.
 
-What names a row by its id hides its state from the planner: docs/decisions/0011.
+What names a row by its id hides its state from the planner: docs/decisions/0013.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Table `transactions`, as the sweeper and the STK query see it: what is due, and its lease.
 
-What names a row by its id hides its state from the planner: docs/decisions/0011.
+What names a row by its id hides its state from the planner: docs/decisions/0013.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def measure(conn: Connection, now: datetime) -> Backlog:
     cursor.execute(
         "WITH open AS MATERIALIZED (SELECT next_attempt_at, waits_for_endpoint,"
         " NOT EXISTS (SELECT FROM deliveries e WHERE e.transaction_id = d.transaction_id"
-        " AND e.id < d.id AND e.state = 'PENDING') AS in_turn"
+        " AND e.id < d.id AND e.state || '' = 'PENDING') AS in_turn"
         " FROM deliveries d WHERE state = 'PENDING'),"
         " ended AS MATERIALIZED (SELECT state FROM deliveries"
         " WHERE state IN ('EXHAUSTED', 'GONE'))"

@@ -1,6 +1,6 @@
 """Table `transactions`: the push, the query and the end of each payment.
 
-What names a row by its id hides its state from the planner: docs/decisions/0011.
+What names a row by its id hides its state from the planner: docs/decisions/0013.
 """
 
 from __future__ import annotations
