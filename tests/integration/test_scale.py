@@ -35,24 +35,31 @@ HISTORY = 5_000
 
 def whole_reads(gateway: Gateway) -> dict[str, int]:
     """How often each table was read from end to end."""
+    wait_for_counts(gateway)
     rows = gateway.rows(
         "SELECT relname, seq_scan FROM pg_stat_user_tables WHERE relname = ANY(%s)", list(TABLES)
     )
     return {row["relname"]: row["seq_scan"] for row in rows}
 
 
-def close_pools(gateway: Gateway) -> None:
-    """Postgres counts what a connection did at the latest when it ends."""
-    gateway.services.pool.close()
-    gateway.services.reserved_pool.close()
+def wait_for_counts(gateway: Gateway, *, also: str = "") -> None:
+    """Postgres counts what a connection did when it ends, a moment after it was closed."""
     wait_for(
         lambda: (
             not gateway.rows(
                 "SELECT FROM pg_stat_activity WHERE datname = current_database()"
-                " AND application_name LIKE 'mpesa-gateway%%'"
+                " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+                f" AND (application_name NOT LIKE 'mpesa-gateway%%' {also})"
             )
         )
     )
+
+
+def close_pools(gateway: Gateway) -> None:
+    """So that what they did is counted."""
+    gateway.services.pool.close()
+    gateway.services.reserved_pool.close()
+    wait_for_counts(gateway, also="OR TRUE")
 
 
 def live(gateway: Gateway) -> None:
@@ -157,6 +164,7 @@ def test_a_page_of_long_ago_is_not_looked_for_from_today_on(gateway: Gateway) ->
 
 def rows_fetched(gateway: Gateway, *tables: str) -> int:
     """How many rows of these tables were looked at."""
+    wait_for_counts(gateway)
     (row,) = gateway.rows(
         "SELECT sum(idx_tup_fetch + seq_tup_read)::bigint AS rows FROM pg_stat_user_tables"
         " WHERE relname = ANY(%s)",
