@@ -10,6 +10,7 @@ import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import Status, events, from_schema
 
+from daraja_simulator.outcomes import OUTCOMES, PushAnswer
 from daraja_simulator.server import RunningSimulator
 from daraja_simulator.settings import Settings
 from harness.gateway import Gateway, open_gateway
@@ -23,6 +24,7 @@ ACCEPTED = ["2xx", 401, 403, 404, 409, 429, "5xx"]
 LONGEST_HOST = 253
 KEY = "key-of-duka"
 WEBHOOK = {"url": "https://shop.example/hooks", "secrets": ["duka-webhook-secret"]}
+REFUSED_DIGITS = {it.digits for it in OUTCOMES if it.push_answer is not PushAnswer.ACCEPTED}
 METHODS = ("get", "post")
 OPERATIONS = [
     (method.upper(), path)
@@ -88,6 +90,15 @@ def has_a_possible_host(_context: Any, case: Any) -> bool:
     return len(host) <= LONGEST_HOST
 
 
+def is_taken_by_safaricom(_context: Any, case: Any) -> bool:
+    """The simulator refuses the pushes to some phones by design, and the answer is 502 then.
+
+    Hypothesis draws from the constants of whatever is imported, those digits among them.
+    """
+    phone = case.body.get("phone") if isinstance(case.body, dict) else None
+    return not (isinstance(phone, str) and phone.strip()[-4:] in REFUSED_DIGITS)
+
+
 def failures_of(schema: Any) -> list[str]:
     """Every check that failed, with the request that shows it; and the run's own errors."""
     found: list[str] = []
@@ -111,6 +122,7 @@ def test_the_document_is_true(public: Gateway, method: str, path: str) -> None:
     schema = schemathesis.openapi.from_url(f"{public.url}/openapi.json", config=config(30))
 
     schema.hook("filter_case")(has_a_possible_host)
+    schema.hook("filter_case")(is_taken_by_safaricom)
     found = failures_of(schema.include(path=path, method=method))
 
     assert not found, "\n\n".join(dict.fromkeys(found))
