@@ -23,8 +23,8 @@ test: $(VENV)/.dev ## All tests, on a real Postgres and a real Redis (TESTS="tes
 	@BIN=$(BIN) ./scripts/test $(TESTS)
 
 .PHONY: test-faults
-test-faults: $(VENV)/.dev ## Hundreds of payments through real processes while those are killed, Redis emptied, Postgres restarted
-	@$(BIN)/python -m pytest tests/e2e --ignore tests/e2e/test_processes.py --numprocesses 2 --dist worksteal --quiet
+test-faults: $(VENV)/.dev ## What lasts: hundreds of payments while processes are killed, Redis emptied, Postgres restarted; the demo under signals
+	@$(BIN)/python -m pytest -m lasting --numprocesses 2 --dist worksteal --quiet
 
 .PHONY: test-crash
 test-crash: $(VENV)/.dev ## kill -9 at every failpoint of every scenario, and the table of what it came to

@@ -11,7 +11,7 @@ import pytest
 from harness.processes import Processes
 from harness.waiting import wait_for
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.lasting]
 
 
 def post(connection: HTTPConnection) -> tuple[int, str | None]:

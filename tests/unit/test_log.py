@@ -117,7 +117,7 @@ def test_a_form_for_people(capsys: Output) -> None:
         {"one": "long " * 100_000},
         {f"name{number}": "long " * 1000 for number in range(60)},
         {"control": "\x00" * 100_000},
-        {"nested": {f"name{number}": ["\x01" * 4000] * 60 for number in range(60)}},
+        {"nested": {f"name{number}": ["\x01" * 4000] * 12 for number in range(12)}},
         {"\x02" * 5000 + str(number): "\x03" * 5000 for number in range(60)},
     ],
     ids=["value", "many", "escaped", "nested", "names"],
