@@ -239,7 +239,7 @@ def test_of_a_deleted_merchant_the_prompts_that_are_open_still_end(
 
     said = release.kube.execute(
         f"deployment/{release.fullname}-worker",
-        *("mpesa-gateway", "transactions", "list", "--json", "--limit", "1000"),
+        *("mpesa-gateway", "transactions", "list", "--json", "--status", "COMPLETED"),
         *("--merchant", f"{duka.kube.namespace}/{NAME}"),
     )
     history = {it["transaction_id"]: it["status"] for it in json.loads(said)["items"]}

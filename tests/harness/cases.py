@@ -18,7 +18,7 @@ TRIES = 3
 # The API dies of these while a client waits for it: the customer needs longer for the PIN.
 BEFORE_THE_PROMPT = ("initiate.", "token.", "daraja.token", "daraja.push", "push.", "budget.")
 # What a worker does now and then, whatever arrives.
-ROUNDS = ("sweep.list", "ages.", "report.")
+ROUNDS = ("sweep.list", "ages.", "report.", "resolve.count")
 ROUND_LIMIT_S = 8.0
 WITH_A_FRESH_TOKEN = ("token.", "daraja.token")
 
