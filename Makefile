@@ -19,12 +19,12 @@ demo: $(VENV)/.demo ## The whole system on this machine: one payment of every ou
 	@$(BIN)/mpesa-gateway demo $(DEMO)
 
 .PHONY: test
-test: $(VENV)/.dev ## All tests, on a real Postgres and a real Redis (TESTS="tests/api -k callback" runs a few)
+test: $(VENV)/.dev ## The tests, on a real Postgres and a real Redis (TESTS="tests/api -k callback" runs a few)
 	@BIN=$(BIN) ./scripts/test $(TESTS)
 
 .PHONY: test-faults
-test-faults: $(VENV)/.dev ## What lasts: hundreds of payments while processes are killed, Redis emptied, Postgres restarted; the demo under signals
-	@$(BIN)/python -m pytest -m lasting --numprocesses 2 --dist worksteal --quiet
+test-faults: $(VENV)/.dev ## The slow tests: hundreds of payments while processes are killed, Redis emptied, Postgres restarted; the demo under signals
+	@$(BIN)/python -m pytest -m slow --numprocesses 2 --dist worksteal --quiet
 
 .PHONY: test-crash
 test-crash: $(VENV)/.dev ## kill -9 at every failpoint of every scenario, and the table of what it came to

@@ -21,7 +21,16 @@ from psycopg.rows import tuple_row
 from bench.figures import Figure, at_most
 from bench.scale_build import FRESH, FULL, OPEN, RECENT, Built, Say, ScaleRig
 from mpesa_gateway.domain.transaction import PaymentRequest, Status
-from mpesa_gateway.store import ages, callbacks, deliveries, events, queries, redeliveries, stats
+from mpesa_gateway.store import (
+    ages,
+    callbacks,
+    deliveries,
+    events,
+    outbox,
+    queries,
+    redeliveries,
+    stats,
+)
 from mpesa_gateway.store import transactions as store
 from mpesa_gateway.store.pool import Connection, Pool
 from mpesa_gateway.store.transactions import Filter, Intent
@@ -191,8 +200,8 @@ LOOKUPS = [
     Query(
         "webhooks and tries of a payment",
         lambda it: (
-            deliveries.list_of_transaction(it.conn, row := next(it.recent).row),
-            deliveries.list_attempts(it.conn, row),
+            outbox.list_of_transaction(it.conn, row := next(it.recent).row),
+            outbox.list_attempts(it.conn, row),
         ),
     ),
 ]
@@ -240,7 +249,7 @@ LISTS = [
     ),
     Query(
         "list: webhooks given up",
-        lambda it: deliveries.list_newest(it.conn, state="EXHAUSTED", merchant=None, limit=50),
+        lambda it: outbox.list_newest(it.conn, state="EXHAUSTED", merchant=None, limit=50),
     ),
     Query("stats: what waits", lambda it: stats.measure(it.conn, it.now)),
     Query(

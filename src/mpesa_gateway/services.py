@@ -14,9 +14,9 @@ from redis.retry import Retry
 
 from mpesa_gateway import __version__, failpoint, masking, metrics
 from mpesa_gateway.clients.budget import Budgets
+from mpesa_gateway.clients.circuit_breaker import CircuitBreakerRedis
 from mpesa_gateway.clients.daraja import Daraja
 from mpesa_gateway.clients.egress import Guard, new_session
-from mpesa_gateway.clients.resting import RestingRedis
 from mpesa_gateway.clients.token import TokenCache
 from mpesa_gateway.clients.webhooks import WebhookClient
 from mpesa_gateway.config import Config
@@ -48,7 +48,7 @@ def open_redis(url: str, *, timeout_s: float = REDIS_TIMEOUT_S) -> redis.Redis:
 
     One retry at once, for a connection that went stale; redis-py's own default waits for seconds.
     """
-    client: redis.Redis = RestingRedis.from_url(
+    client: redis.Redis = CircuitBreakerRedis.from_url(
         url,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,

@@ -133,7 +133,7 @@ def test_payments_that_end_wrong_are_named_and_the_exit_status_is_1(demo: Demo) 
     demo.assert_nothing_remains()
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
 )
@@ -149,7 +149,7 @@ def test_a_signal_during_the_payments_stops_everything(
     demo.assert_nothing_remains()
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_a_signal_while_it_starts_stops_everything(demo: Demo) -> None:
     demo.wait_for_text("✓ Redis")
     demo.popen.send_signal(signal.SIGTERM)
@@ -157,7 +157,7 @@ def test_a_signal_while_it_starts_stops_everything(demo: Demo) -> None:
     demo.assert_nothing_remains()
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_when_it_is_killed_its_processes_end_too(demo: Demo) -> None:
     demo.wait_for_text("COMPLETED")
     demo.popen.kill()
@@ -169,7 +169,7 @@ def test_when_it_is_killed_its_processes_end_too(demo: Demo) -> None:
     )
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_keep_says_where_everything_is_until_a_signal(directory: Path) -> None:
     kept = Demo(directory, "--keep")
     try:

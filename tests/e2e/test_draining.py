@@ -11,7 +11,7 @@ import pytest
 from harness.processes import Processes
 from harness.waiting import wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.lasting]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 def post(connection: HTTPConnection) -> tuple[int, str | None]:

@@ -32,7 +32,7 @@ from mpesa_gateway.store.migrations import (
     migrations_directory,
 )
 
-pytestmark = [pytest.mark.e2e, pytest.mark.lasting]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 def test_flushall_while_200_payments_are_in_flight_loses_and_doubles_nothing(

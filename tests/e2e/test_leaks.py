@@ -22,7 +22,7 @@ from harness.waiting import wait_for
 from harness.witnesses import Witnesses
 from mpesa_gateway.demo.processes import free_port
 
-pytestmark = [pytest.mark.e2e, pytest.mark.lasting]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 # Every secret of the configuration, each a word of its own that occurs nowhere else.
 SECRETS = {

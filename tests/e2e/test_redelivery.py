@@ -16,7 +16,7 @@ from harness.receiver import Receiver
 from harness.waiting import wait_for
 from mpesa_gateway.cli import cli
 
-pytestmark = [pytest.mark.e2e, pytest.mark.lasting]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 MANY = 1500
 

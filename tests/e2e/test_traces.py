@@ -20,7 +20,7 @@ from harness.waiting import wait_for
 from harness.witnesses import Witnesses, pay_many
 from mpesa_gateway.demo.processes import free_port
 
-pytestmark = [pytest.mark.e2e, pytest.mark.lasting]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 CALLER = f"00-{TRACE}-b7ad6b7169203331-01"

@@ -12,7 +12,7 @@ import redis
 
 from harness.hanging import hung
 from harness.waiting import wait_for
-from mpesa_gateway.clients.resting import RestingRedis
+from mpesa_gateway.clients.circuit_breaker import CircuitBreakerRedis
 from mpesa_gateway.demo.embedded import EmbeddedRedis
 from mpesa_gateway.services import open_redis
 
@@ -38,7 +38,7 @@ def fails(client: redis.Redis) -> bool:
 
 def test_one_at_a_time_asks_a_redis_that_hangs(server: EmbeddedRedis) -> None:
     with open_redis(server.url(), timeout_s=TIMEOUT_S) as client, ThreadPoolExecutor(5) as threads:
-        assert isinstance(client, RestingRedis)
+        assert isinstance(client, CircuitBreakerRedis)
         assert client.get("key") is None
         with hung(server.process.pid):
             began = time.monotonic()

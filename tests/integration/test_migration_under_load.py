@@ -191,7 +191,7 @@ def world(
         yield made
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_payments_go_on_while_the_schema_is_migrated(world: World) -> None:
     said: list[str] = []
     with watching(world.url) as watch, paying(world.payers):

@@ -28,7 +28,7 @@ MODULES = sorted(
 OUTSIDE = {
     "redis": {
         "clients/budget.py",
-        "clients/resting.py",
+        "clients/circuit_breaker.py",
         "clients/token.py",
         "commands/check.py",
         "services.py",

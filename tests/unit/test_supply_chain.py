@@ -36,7 +36,7 @@ def test_every_locked_package_has_an_exact_version_and_hashes(lock: Path) -> Non
         assert "://" not in entry, entry[:80]
 
 
-@pytest.mark.lasting
+@pytest.mark.slow
 def test_the_sbom_names_every_locked_package(tmp_path: Path) -> None:
     file = tmp_path / "sbom.json"
     env = {**os.environ, "BIN": str(Path(sys.executable).parent), "SBOM_FILE": str(file)}

@@ -106,10 +106,9 @@ def create_app(
         ring=ring,
     )
     requests = RequestLog()
-    lists = {"platform": config.safaricom_ips, "trusted": config.trusted_proxies}
     middleware = Middleware(
         inbox,
-        lane=Lane(inbox, requests, **lists),
+        lane=Lane(inbox, requests, trusted=config.trusted_proxies),
         requests=requests,
         threads=[pushes, reads, checks],
         on_shutdown=on_shutdown,
@@ -119,7 +118,9 @@ def create_app(
     app.req_options.keep_blank_qs_values = True
     add_error_handlers(app)
 
-    callback = CallbackResource(inbox, **lists)
+    callback = CallbackResource(
+        inbox, platform=config.safaricom_ips, trusted=config.trusted_proxies
+    )
     transaction = TransactionResource(pool, merchants, reads)
     ready = ReadyResource(
         services.reserved_pool,

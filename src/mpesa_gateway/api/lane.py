@@ -150,15 +150,7 @@ class Call(RequestResponseCycle):
 class Lane:
     """Knows which requests may come this way, and brings them to the inbox."""
 
-    def __init__(
-        self,
-        inbox: Inbox,
-        requests: RequestLog,
-        *,
-        platform: tuple[Network, ...],
-        trusted: tuple[Network, ...],
-    ) -> None:
-        del platform  # The inbox judges it, with the merchant's own list.
+    def __init__(self, inbox: Inbox, requests: RequestLog, *, trusted: tuple[Network, ...]) -> None:
         self._inbox = inbox
         self._requests = requests
         self._trusted = trusted

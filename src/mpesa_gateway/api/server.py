@@ -132,6 +132,8 @@ class ApiApplication(BaseApplication):  # type: ignore[misc]
         if self._metrics_socket is not None:
             serve_metrics(self._metrics_socket, lambda: True, lambda: report(services.merchants))
         app = create_app(services, ring=bell.ring, is_stopping=STOPPING, on_shutdown=opened.close)
+        # What lives as long as the process is not looked through again and again; requests leave
+        # few cycles, so that rounds can be rare.
         gc.freeze()
         gc.set_threshold(10_000, 20, 20)
         return app

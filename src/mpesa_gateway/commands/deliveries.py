@@ -23,7 +23,7 @@ from mpesa_gateway.commands.progress import follow
 from mpesa_gateway.domain.delivery import DeliveryState
 from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.services import utc_now
-from mpesa_gateway.store import deliveries as store
+from mpesa_gateway.store import outbox
 from mpesa_gateway.store.redeliveries import NewRedelivery
 from mpesa_gateway.usecases import reading
 from mpesa_gateway.usecases.redeliveries import (
@@ -60,7 +60,7 @@ def list_(
             view = reading.read_deliveries(pool, None, parse_id(transaction))
         else:
             with pool.connection("command.deliveries") as conn:
-                found = store.list_newest(
+                found = outbox.list_newest(
                     conn, state=state, merchant=merchant, before=older_than, limit=limit
                 )
             view = {"items": [reading.delivery_view(row, None) for row in found]}

@@ -11,8 +11,8 @@ from typing import Any
 from mpesa_gateway.domain.view import conflict_view, time_text, transaction_view
 from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.errors import InvalidInputError, NotFoundError, NothingToDeliverError
-from mpesa_gateway.store import deliveries, events, transactions
-from mpesa_gateway.store.deliveries import AttemptRow, DeliveryRow
+from mpesa_gateway.store import deliveries, events, outbox, transactions
+from mpesa_gateway.store.outbox import AttemptRow, DeliveryRow
 from mpesa_gateway.store.pool import Connection, Pool
 from mpesa_gateway.store.transactions import Filter
 
@@ -66,8 +66,8 @@ def read_deliveries(pool: Pool, merchant: str | None, public_id: uuid.UUID) -> d
     """The webhooks of a transaction, each with its attempts. Raises NotFoundError."""
     with pool.connection("read.deliveries") as conn:
         row = _row(conn, merchant, public_id)
-        found = deliveries.list_of_transaction(conn, row)
-        attempts = deliveries.list_attempts(conn, row)
+        found = outbox.list_of_transaction(conn, row)
+        attempts = outbox.list_attempts(conn, row)
     return {"items": [delivery_view(delivery, attempts) for delivery in found]}
 
 
@@ -112,13 +112,13 @@ def redeliver(
     """
     with pool.transaction("redeliver") as conn:
         row = _row(conn, merchant, public_id)
-        found = deliveries.list_of_transaction(conn, row)
+        found = outbox.list_of_transaction(conn, row)
         if not found:
             raise NothingToDeliverError("the transaction has not ended: there is no webhook yet")
         offered = deliveries.redeliver(conn, row, now)
         source: events.Source = "caller" if merchant is not None else "person"
         events.append(conn, row, source, "redelivery", now)
-        found = deliveries.list_of_transaction(conn, row)
+        found = outbox.list_of_transaction(conn, row)
     work = [Work(WorkKind.DELIVERY, delivery_id) for delivery_id in offered]
     return {"items": [delivery_view(delivery, None) for delivery in found]}, work
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from mpesa_gateway.domain.view import time_text
 from mpesa_gateway.errors import NotFoundError
-from mpesa_gateway.store import callbacks, deliveries, events, transactions
+from mpesa_gateway.store import callbacks, events, outbox, transactions
 from mpesa_gateway.store.callbacks import CallbackRow
-from mpesa_gateway.store.deliveries import AttemptRow, DeliveryRow
 from mpesa_gateway.store.events import Event
+from mpesa_gateway.store.outbox import AttemptRow, DeliveryRow
 from mpesa_gateway.store.pool import Pool
 from mpesa_gateway.usecases import reading
 
@@ -38,27 +38,27 @@ def read_history(pool: Pool, public_id: uuid.UUID) -> dict[str, Any]:
             raise NotFoundError("there is no such transaction")
         steps = events.list_of_transaction(conn, transaction.row)
         inbox = callbacks.list_of_transaction(conn, transaction.row)
-        outbox = deliveries.list_of_transaction(conn, transaction.row)
-        attempts = deliveries.list_attempts(conn, transaction.row)
-    view["deliveries"] = [reading.delivery_view(it, attempts) for it in outbox]
+        webhooks = outbox.list_of_transaction(conn, transaction.row)
+        attempts = outbox.list_attempts(conn, transaction.row)
+    view["deliveries"] = [reading.delivery_view(it, attempts) for it in webhooks]
     view["events"] = [_event_view(it) for it in steps]
-    view["timeline"] = [_moment_view(it) for it in merge(steps, inbox, outbox, attempts)]
+    view["timeline"] = [_moment_view(it) for it in merge(steps, inbox, webhooks, attempts)]
     return view
 
 
 def merge(
     steps: list[Event],
     inbox: list[CallbackRow],
-    outbox: list[DeliveryRow],
+    webhooks: list[DeliveryRow],
     attempts: list[AttemptRow],
 ) -> list[Moment]:
     """All of it, oldest first."""
-    webhooks = {delivery.id: delivery for delivery in outbox}
+    by_id = {delivery.id: delivery for delivery in webhooks}
     moments = [
         *(moment for it in reversed(inbox) for moment in _of_callback(it)),
         *(Moment(it.at, 1, it.source, it.kind, it.detail) for it in steps),
-        *(_of_delivery(it) for it in outbox),
-        *(_of_attempt(it, webhooks[it.delivery_id]) for it in attempts),
+        *(_of_delivery(it) for it in webhooks),
+        *(_of_attempt(it, by_id[it.delivery_id]) for it in attempts),
     ]
     return sorted(moments, key=lambda it: (it.at, it.rank))
 

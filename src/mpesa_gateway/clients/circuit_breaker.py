@@ -1,4 +1,4 @@
-"""A client of Redis that leaves Redis alone for a while after it did not answer.
+"""A circuit breaker for Redis: it is left alone for a while after it did not answer.
 
 Redis is a bell, and nobody waits for it. But a Redis that hangs costs each command its whole
 time-out, so that every payment and query would pay seconds. Here those pay that are under way when
@@ -18,7 +18,7 @@ REST_S = 1.0
 ASKING_S = 5.0
 
 
-class RestingRedis(redis.Redis):
+class CircuitBreakerRedis(redis.Redis):
     """Raises redis.ConnectionError at once while Redis is left alone."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
