@@ -14,7 +14,7 @@ import redis
 from daraja_simulator.server import RunningSimulator
 from daraja_simulator.settings import Settings
 from harness.databases import Databases
-from harness.gateway import Gateway, open_gateway
+from harness.gateway import Gateway, Gateways, open_gateway
 from harness.receiver import Receiver
 from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
 from mpesa_gateway.demo.processes import free_port
@@ -124,26 +124,24 @@ def gateway(
         yield running
 
 
+@pytest.fixture(scope="session")
+def gateways(databases: Databases, redis_server: EmbeddedRedis) -> Gateways:
+    return Gateways(databases, redis_server.url())
+
+
 @pytest.fixture(scope="module")
-def _kept(databases: Databases, redis_server: EmbeddedRedis) -> Iterator[tuple[Gateway, str]]:
-    name = databases.take()
-    with (
-        RunningSimulator(Settings(callback_delay=0.0), port=free_port()) as simulator,
-        Receiver() as receiver,
-        open_gateway(databases.url(name), redis_server.url(), simulator, receiver) as gateway,
-    ):
-        yield gateway, name
-    databases.give_back(name)
+def _kept(gateways: Gateways) -> Iterator[Gateway]:
+    with gateways.start(port=free_port()) as gateway:
+        yield gateway
 
 
 @pytest.fixture
-def kept_gateway(_kept: tuple[Gateway, str], databases: Databases, redis_url: str) -> Gateway:
+def kept_gateway(_kept: Gateway, databases: Databases, redis_url: str) -> Gateway:
     """One gateway for all tests of a file, that remembers nothing of the test before.
 
     For files with hundreds of tests: to start one costs 0.3 s of CPU, to empty one a third.
     """
     assert redis_url, "it is empty"
-    gateway, name = _kept
-    gateway.forget()
-    databases.empty(name)
-    return gateway
+    _kept.forget()
+    databases.empty(_kept.database_url)
+    return _kept

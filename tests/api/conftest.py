@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 
 from daraja_simulator.server import RunningSimulator
 from daraja_simulator.settings import Settings
-from harness.gateway import Gateway, open_gateway
+from harness.gateway import Gateway, Gateways, open_gateway
 from harness.initiate import write_merchants
 from harness.processes import processes
 from harness.receiver import Answer, Receiver
@@ -30,17 +30,10 @@ from mpesa_gateway.store.migrations import (
 
 
 @pytest.fixture(scope="module")
-def shared(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis) -> Iterator[Gateway]:
+def shared(gateways: Gateways) -> Iterator[Gateway]:
     """One gateway for all tests of a file that keep out of each other's way: see `new_phone`."""
-    url = postgres.create_database("shared", "template_gateway")
-    settings = Settings(callback_delay=0.0)
-    with (
-        RunningSimulator(settings) as simulator,
-        Receiver() as receiver,
-        open_gateway(url, redis_server.url(), simulator, receiver) as gateway,
-    ):
+    with gateways.start() as gateway:
         yield gateway
-    postgres.drop_database("shared")
 
 
 @pytest.fixture(scope="session")
@@ -82,28 +75,14 @@ def own_database_url(_own_postgres: tuple[EmbeddedPostgres, str]) -> str:
 
 @pytest.fixture(scope="module")
 def public(
-    postgres: EmbeddedPostgres,
-    redis_server: EmbeddedRedis,
+    gateways: Gateways,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Gateway]:
     """A gateway that lets webhooks reach the public internet only, with merchants of each kind."""
     merchants = tmp_path_factory.mktemp("merchants")
     write_merchants(merchants)
-    url = postgres.create_database("input", "template_gateway")
-    with (
-        RunningSimulator(Settings(callback_delay=0.0)) as simulator,
-        Receiver() as receiver,
-        open_gateway(
-            url,
-            redis_server.url(),
-            simulator,
-            receiver,
-            webhook_allow_private="false",
-            merchants_dir=str(merchants),
-        ) as gateway,
-    ):
+    with gateways.start(webhook_allow_private="false", merchants_dir=str(merchants)) as gateway:
         yield gateway
-    postgres.drop_database("input")
 
 
 @pytest.fixture(scope="module")

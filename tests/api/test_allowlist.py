@@ -10,13 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daraja_simulator.server import RunningSimulator
-from daraja_simulator.settings import Settings
-from harness.gateway import Gateway, open_gateway
-from harness.receiver import Receiver
+from harness.gateway import Gateway, Gateways
 from harness.wire import exchange, request_bytes
 from mpesa_gateway.api.allowlist import MAX_HOPS, NOWHERE, client_address
-from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
 from mpesa_gateway.domain.merchant import parse_networks
 
 SAFARICOM = "196.201.214.200"
@@ -157,23 +153,12 @@ def test_an_address_of_the_proxys_client_is_read_as_it_is(address: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def walled(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis) -> Iterator[Gateway]:
+def walled(gateways: Gateways) -> Iterator[Gateway]:
     """A gateway whose only trusted proxy is 127.0.0.1, for callbacks from one address."""
-    url = postgres.create_database("allowlist", "template_gateway")
-    with (
-        RunningSimulator(Settings(callback_delay=0.0)) as simulator,
-        Receiver() as receiver,
-        open_gateway(
-            url,
-            redis_server.url(),
-            simulator,
-            receiver,
-            safaricom_ips=f"{SAFARICOM}, fe80::/10",
-            trusted_proxies="127.0.0.1, 10.0.0.0/24",
-        ) as gateway,
-    ):
+    with gateways.start(
+        safaricom_ips=f"{SAFARICOM}, fe80::/10", trusted_proxies="127.0.0.1, 10.0.0.0/24"
+    ) as gateway:
         yield gateway
-    postgres.drop_database("allowlist")
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,13 @@ import pytest
 import requests
 
 from daraja_simulator.server import RunningSimulator
-from daraja_simulator.settings import Settings
-from harness.gateway import Gateway, open_gateway
+from harness.gateway import Gateway, Gateways, open_gateway
 from harness.merchants import sha256_hex, write_merchant
 from harness.problems import assert_problem
 from harness.receiver import Receiver
 from harness.settings import API_KEY
 from harness.waiting import wait_for
 from harness.wire import exchange, request_bytes
-from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
 
 DUKA_KEY = "key-of-duka"
 DUKA_NEW_KEY = "newer-key-of-duka"
@@ -36,24 +34,10 @@ def merchants_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shops(
-    postgres: EmbeddedPostgres, redis_server: EmbeddedRedis, merchants_directory: Path
-) -> Iterator[Gateway]:
+def shops(gateways: Gateways, merchants_directory: Path) -> Iterator[Gateway]:
     """A gateway with `default`, `shops/duka` (two keys) and `shops/mama`."""
-    url = postgres.create_database("auth", "template_gateway")
-    with (
-        RunningSimulator(Settings(callback_delay=0.0)) as simulator,
-        Receiver() as receiver,
-        open_gateway(
-            url,
-            redis_server.url(),
-            simulator,
-            receiver,
-            merchants_dir=str(merchants_directory),
-        ) as gateway,
-    ):
+    with gateways.start(merchants_dir=str(merchants_directory)) as gateway:
         yield gateway
-    postgres.drop_database("auth")
 
 
 GUARDED = [

@@ -6,16 +6,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from daraja_simulator.server import RunningSimulator
-from daraja_simulator.settings import Settings
 from harness.bodies import callback_body
 from harness.callbacks import MIB, assert_accepted, count_kept, kept, paid_silently, post
-from harness.gateway import Gateway, open_gateway
+from harness.gateway import Gateway, Gateways
 from harness.merchants import write_merchant
 from harness.problems import assert_problem
-from harness.receiver import Receiver
 from harness.settings import API_KEY
-from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
 
 Phones = Callable[[str], str]
 NARROW_KEY = "key-of-the-merchant-with-a-list"
@@ -24,8 +20,7 @@ WIDE_KEY = "key-of-the-merchant-with-a-wider-list"
 
 @pytest.fixture(scope="module")
 def walled(
-    postgres: EmbeddedPostgres,
-    redis_server: EmbeddedRedis,
+    gateways: Gateways,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Gateway]:
     """A gateway behind a trusted proxy, with the platform's list and merchants' own lists."""
@@ -46,22 +41,12 @@ def walled(
         shortCode="600400",
         callback={"allowedCIDRs": ["0.0.0.0/0", "::/0"]},
     )
-    url = postgres.create_database("walled", "template_gateway")
-    with (
-        RunningSimulator(Settings(callback_delay=0.0)) as simulator,
-        Receiver() as receiver,
-        open_gateway(
-            url,
-            redis_server.url(),
-            simulator,
-            receiver,
-            merchants_dir=str(merchants),
-            safaricom_ips="196.201.214.0/24, 196.201.212.69, 2001:db8::/32",
-            trusted_proxies="127.0.0.1/32",
-        ) as gateway,
-    ):
+    with gateways.start(
+        merchants_dir=str(merchants),
+        safaricom_ips="196.201.214.0/24, 196.201.212.69, 2001:db8::/32",
+        trusted_proxies="127.0.0.1/32",
+    ) as gateway:
         yield gateway
-    postgres.drop_database("walled")
 
 
 INSIDE, OUTSIDE = "196.201.214.206", "196.201.215.1"

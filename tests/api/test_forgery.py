@@ -10,17 +10,13 @@ from typing import Any
 
 import pytest
 
-from daraja_simulator.server import RunningSimulator
-from daraja_simulator.settings import Settings
 from harness.bodies import callback_body
 from harness.callbacks import assert_accepted, count_kept, kept, post, token_of
-from harness.gateway import Gateway, open_gateway
+from harness.gateway import Gateway, Gateways
 from harness.initiate import SILENT
 from harness.merchants import write_merchant
 from harness.problems import assert_problem
-from harness.receiver import Receiver
 from harness.settings import API_KEY
-from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
 
 Phones = Callable[[str], str]
 OTHER_KEY = "key-of-the-attacking-merchant"
@@ -28,27 +24,12 @@ GUESSES = 500
 
 
 @pytest.fixture(scope="module")
-def market(
-    postgres: EmbeddedPostgres, redis_server: EmbeddedRedis, tmp_path_factory: Any
-) -> Iterator[Gateway]:
+def market(gateways: Gateways, tmp_path_factory: Any) -> Iterator[Gateway]:
     """A gateway as in production: callbacks settle by token only. Two merchants."""
     merchants: Path = tmp_path_factory.mktemp("merchants")
     write_merchant(merchants, "other.json", name="shops/other", key=OTHER_KEY, shortCode="600300")
-    url = postgres.create_database("market", "template_gateway")
-    with (
-        RunningSimulator(Settings(callback_delay=0.0)) as simulator,
-        Receiver() as receiver,
-        open_gateway(
-            url,
-            redis_server.url(),
-            simulator,
-            receiver,
-            merchants_dir=str(merchants),
-            callback_token_required="true",
-        ) as gateway,
-    ):
+    with gateways.start(merchants_dir=str(merchants), callback_token_required="true") as gateway:
         yield gateway
-    postgres.drop_database("market")
 
 
 class Payment:

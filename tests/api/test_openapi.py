@@ -11,13 +11,10 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import Status, events, from_schema
 
 from daraja_simulator.outcomes import OUTCOMES, PushAnswer
-from daraja_simulator.server import RunningSimulator
 from daraja_simulator.settings import Settings
-from harness.gateway import Gateway, open_gateway
+from harness.gateway import Gateway, Gateways
 from harness.merchants import write_merchant
-from harness.receiver import Receiver
 from mpesa_gateway.api.openapi import document
-from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
 
 SEED = 7
 ACCEPTED = ["2xx", 401, 403, 404, 409, 429, "5xx"]
@@ -36,29 +33,18 @@ OPERATIONS = [
 
 @pytest.fixture(scope="module")
 def public(
-    postgres: EmbeddedPostgres,
-    redis_server: EmbeddedRedis,
+    gateways: Gateways,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Gateway]:
     """A gateway as in production: public https endpoints only. Nobody is called back."""
     tmp_path = tmp_path_factory.mktemp("merchants")
-    url = postgres.create_database("openapi", "template_gateway")
     # Of a merchant with an endpoint of its own, webhook_url may be left out.
     write_merchant(tmp_path, key=KEY, webhook=WEBHOOK)
-    with (
-        RunningSimulator(Settings(callback_delay=0.0, callback_drop_rate=1.0)) as simulator,
-        Receiver() as receiver,
-        open_gateway(
-            url,
-            redis_server.url(),
-            simulator,
-            receiver,
-            webhook_allow_private="false",
-            merchants_dir=str(tmp_path),
-        ) as gateway,
-    ):
+    safaricom = Settings(callback_delay=0.0, callback_drop_rate=1.0)
+    with gateways.start(
+        safaricom=safaricom, webhook_allow_private="false", merchants_dir=str(tmp_path)
+    ) as gateway:
         yield gateway
-    postgres.drop_database("openapi")
 
 
 def config(examples: int) -> SchemathesisConfig:

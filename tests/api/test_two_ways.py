@@ -11,15 +11,14 @@ from typing import Any
 import pytest
 
 from daraja_simulator.server import RunningSimulator
-from daraja_simulator.settings import Settings
 from harness.callbacks import kept, paid_silently
 from harness.counters import Since
-from harness.gateway import Gateway, open_gateway
+from harness.gateway import Gateway, Gateways, open_gateway
 from harness.receiver import Receiver
 from harness.waiting import wait_for
 from harness.wire import Reply, Wire, request_bytes
 from mpesa_gateway.api.lane import MAX_BODY, find_token
-from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
+from mpesa_gateway.demo.embedded import EmbeddedPostgres
 
 Phones = Callable[[str], str]
 INSIDE, OUTSIDE = "X-Forwarded-For: 196.201.214.206", "X-Forwarded-For: 203.0.113.9"
@@ -29,22 +28,11 @@ CHANGING = ("date", "content-length")
 
 
 @pytest.fixture(scope="module")
-def walled(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis) -> Iterator[Gateway]:
-    url = postgres.create_database("two_ways", "template_gateway")
-    with (
-        RunningSimulator(Settings(callback_delay=0.0)) as simulator,
-        Receiver() as receiver,
-        open_gateway(
-            url,
-            redis_server.url(),
-            simulator,
-            receiver,
-            safaricom_ips="196.201.214.0/24",
-            trusted_proxies="127.0.0.1/32",
-        ) as gateway,
-    ):
+def walled(gateways: Gateways) -> Iterator[Gateway]:
+    with gateways.start(
+        safaricom_ips="196.201.214.0/24", trusted_proxies="127.0.0.1/32"
+    ) as gateway:
         yield gateway
-    postgres.drop_database("two_ways")
 
 
 def goes_short(data: bytes) -> bool:

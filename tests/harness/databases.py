@@ -90,10 +90,10 @@ class Databases:
             conn.execute(_HANG_UP)
             if conn.execute(_SHAPE).fetchone() != self._shape:
                 return False
-        self.empty(name)
+        self.empty(self.url(name))
         return True
 
-    def empty(self, name: str) -> None:
+    def empty(self, url: str) -> None:
         """Take every row out. It may be in use."""
-        with psycopg.connect(self._server.url(name), autocommit=True) as conn:
+        with psycopg.connect(url, autocommit=True) as conn:
             conn.execute(f"TRUNCATE {self._tables} RESTART IDENTITY CASCADE".encode())

@@ -18,7 +18,9 @@ import requests
 from psycopg.rows import dict_row
 
 from daraja_simulator.server import RunningSimulator
+from daraja_simulator.settings import Settings
 from harness.clock import Clock
+from harness.databases import Databases
 from harness.receiver import Answer, Receiver
 from harness.serving import bound_socket, serve
 from harness.settings import API_KEY, environment
@@ -226,3 +228,35 @@ def open_gateway(
             )
             with closing(gateway):
                 yield gateway
+
+
+@dataclass(frozen=True)
+class Gateways:
+    """Starts gateways with all that belongs to one: database, Safaricom, merchant's endpoint."""
+
+    databases: Databases
+    redis_url: str
+
+    @contextmanager
+    def start(
+        self, *, safaricom: Settings | None = None, port: int = 0, **settings: str
+    ) -> Iterator[Gateway]:
+        """One on an empty database. Callbacks come at once unless `safaricom` says otherwise.
+
+        `port` is the simulator's, for one that is stopped and started again.
+        """
+        name = self.databases.take()
+        with (
+            RunningSimulator(safaricom or Settings(callback_delay=0.0), port=port) as simulator,
+            Receiver() as receiver,
+            open_gateway(
+                self.databases.url(name),
+                self.redis_url,
+                simulator,
+                receiver,
+                guard=None,
+                **settings,
+            ) as gateway,
+        ):
+            yield gateway
+        self.databases.give_back(name)
