@@ -10,9 +10,9 @@ from falcon.asgi import App, Request, Response
 
 from mpesa_gateway.api.callbacks import CallbackResource
 from mpesa_gateway.api.errors import add_error_handlers
+from mpesa_gateway.api.fast_path import FAST_PATH, FastPath
 from mpesa_gateway.api.health import HealthResource, LiveResource, ReadyResource
 from mpesa_gateway.api.inbox import Inbox
-from mpesa_gateway.api.lane import LANE, Lane
 from mpesa_gateway.api.openapi import OpenApiResource
 from mpesa_gateway.api.payments import InitiateResource
 from mpesa_gateway.api.requestlog import REQUEST_ID, RequestLog
@@ -40,13 +40,13 @@ class Middleware:
         self,
         inbox: Inbox,
         *,
-        lane: Lane,
+        fast_path: FastPath,
         requests: RequestLog,
         threads: list[Threads],
         on_shutdown: Callable[[], None],
     ) -> None:
         self._inbox = inbox
-        self._lane = lane
+        self._fast_path = fast_path
         self._requests = requests
         self._threads = threads
         self._on_shutdown = on_shutdown
@@ -54,7 +54,7 @@ class Middleware:
     async def process_startup(self, scope: dict[str, Any], _event: dict[str, Any]) -> None:
         """Before the first request. The server hands its state on to each connection."""
         self._inbox.start()
-        scope.get("state", {})[LANE] = self._lane
+        scope.get("state", {})[FAST_PATH] = self._fast_path
 
     async def process_shutdown(self, _scope: dict[str, Any], _event: dict[str, Any]) -> None:
         """After the last request."""
@@ -108,7 +108,7 @@ def create_app(
     requests = RequestLog()
     middleware = Middleware(
         inbox,
-        lane=Lane(inbox, requests, trusted=config.trusted_proxies),
+        fast_path=FastPath(inbox, requests, trusted=config.trusted_proxies),
         requests=requests,
         threads=[pushes, reads, checks],
         on_shutdown=on_shutdown,

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with our limits and deadlines, and the short way of callbacks.
+"""uvicorn's HTTP protocol with our limits and deadlines, and the fast path of callbacks.
 
 One per connection. What uvicorn leaves open is bounded here: slow heads, long heads, the framing
 of bodies.
@@ -12,7 +12,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from mpesa_gateway.api.lane import LANE, Call, Lane, find_token
+from mpesa_gateway.api.fast_path import FAST_PATH, Call, FastPath, find_token
 
 # A client gets this long for its request line and headers.
 HEADER_TIMEOUT_S = 10.0
@@ -118,14 +118,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _goes_the_short_way(self) -> bool:
         """Take the request for a callback with nothing unusual about it, if it is one."""
-        lane: Lane | None = self.app_state.get(LANE)
-        if lane is None or self.parser.get_method() != b"POST":
+        fast_path: FastPath | None = self.app_state.get(FAST_PATH)
+        if fast_path is None or self.parser.get_method() != b"POST":
             return False
         token = find_token(self.url, self.headers)
         if token is None or self._is_occupied() or self.parser.get_http_version() != "1.1":
             return False
         self.cycle = Call(
-            lane,
+            fast_path,
             token,
             headers=self.headers,
             client=self.client,

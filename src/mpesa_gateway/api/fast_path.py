@@ -1,8 +1,8 @@
-"""The short way of a callback: from the HTTP parser to the inbox, and back in one write.
+"""The fast path of a callback: from the HTTP parser to the inbox, and back in one write.
 
 Nearly all that an API under load hears is a small `POST /callback/{token}`. Its task, ASGI and its
 route would cost more than everything else about it does. Whatever is unusual about a request goes
-the long way (`api/callbacks.py`), to the same inbox and with the same answers; a test compares the
+the slow path (`api/callbacks.py`), to the same inbox and with the same answers; a test compares the
 two (docs/decisions/0011).
 """
 
@@ -31,26 +31,26 @@ from mpesa_gateway.log import get_logger
 LOGGER = get_logger(__name__)
 
 # Where the server's state has it, for each connection to find.
-LANE = "callback_lane"
-# A larger body goes the long way, which can slow its sender down.
+FAST_PATH = "callback_fast_path"
+# A larger body goes the slow path, which can slow its sender down.
 MAX_BODY = 64 * 1024
 ROUTE = "/callback/{token}"
 
 _URL = re.compile(rb"/callback/([0-9a-f]{64})\Z")
 _LENGTH = re.compile(rb"[0-9]{1,9}\Z")
 _JSON = b"application/json"
-# What these would ask for is the long way's to give.
+# What these would ask for is the slow path's to give.
 _UNUSUAL = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
 # Nobody waits for a message of such a request; the base class's users set it all the same.
 _NOBODY = asyncio.Event()
 
 
 class Call(RequestResponseCycle):
-    """One callback on the short way. To uvicorn's protocol it is a request like any other."""
+    """One callback on the fast path. To uvicorn's protocol it is a request like any other."""
 
     def __init__(  # not the base class's, which makes much that nobody would read
         self,
-        lane: Lane,
+        fast_path: FastPath,
         token: CallbackToken,
         *,
         headers: list[tuple[bytes, bytes]],
@@ -74,7 +74,7 @@ class Call(RequestResponseCycle):
         self.response_started = False
         self.response_complete = False
         self.message_event = _NOBODY
-        self._lane = lane
+        self._fast_path = fast_path
         self._asked_at = 0.0
 
     def begin(self) -> None:
@@ -82,7 +82,7 @@ class Call(RequestResponseCycle):
         self.more_body = False
         try:
             self._asked_at = time.monotonic()
-            self._lane.offer(self).add_done_callback(self._end)
+            self._fast_path.offer(self).add_done_callback(self._end)
         except UnavailableError as error:
             self._refuse_unavailable(error)
         except Exception as error:  # noqa: BLE001 - the parser would call it a bad request
@@ -106,7 +106,7 @@ class Call(RequestResponseCycle):
                 self._refuse(rejected(verdict.value))
                 return
             self._answer(200, _JSON, _ACCEPTED, about=str(self.token.transaction))
-            self._lane.acknowledged(time.monotonic() - self._asked_at)
+            self._fast_path.acknowledged(time.monotonic() - self._asked_at)
 
     def _refuse_unavailable(self, error: UnavailableError) -> None:
         metrics.callbacks_rejected_total.labels("unavailable").inc()
@@ -129,7 +129,7 @@ class Call(RequestResponseCycle):
         named = {} if request_id is None else {"request_id": request_id}
         if about is not None:
             named["transaction_id"] = about
-        self._lane.answered(status, time.monotonic() - self.started, named)
+        self._fast_path.answered(status, time.monotonic() - self.started, named)
 
     def _write(
         self, status: int, kind: bytes, body: bytes, extra: bytes, request_id: str | None
@@ -147,7 +147,7 @@ class Call(RequestResponseCycle):
         self.on_response()
 
 
-class Lane:
+class FastPath:
     """Knows which requests may come this way, and brings them to the inbox."""
 
     def __init__(self, inbox: Inbox, requests: RequestLog, *, trusted: tuple[Network, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The short way of a callback and the long one: the same rows, answers, counts and lines."""
+"""The fast path of a callback and the slow one: the same rows, answers, counts and lines."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from harness.gateway import Gateway, Gateways, open_gateway
 from harness.receiver import Receiver
 from harness.waiting import wait_for
 from harness.wire import Reply, Wire, request_bytes
-from mpesa_gateway.api.lane import MAX_BODY, find_token
+from mpesa_gateway.api.fast_path import MAX_BODY, find_token
 from mpesa_gateway.demo.embedded import EmbeddedPostgres
 
 Phones = Callable[[str], str]
 INSIDE, OUTSIDE = "X-Forwarded-For: 196.201.214.206", "X-Forwarded-For: 203.0.113.9"
-# It changes nothing, and such a URL goes the long way.
+# It changes nothing, and such a URL goes the slow path.
 QUERY = "?long=way"
 CHANGING = ("date", "content-length")
 
@@ -198,7 +198,7 @@ def test_what_is_unusual_goes_the_long_way(url: bytes, headers: list[tuple[bytes
 def test_a_callback_behind_another_request_waits_for_its_turn(
     walled: Gateway, new_phone: Phones
 ) -> None:
-    """Pipelined, the short way must not overtake the long one, nor the other way round."""
+    """Pipelined, the fast path must not overtake the slow one, nor the other way round."""
     transaction_id, path = paid_silently(walled, new_phone("4042"))
     data = b""
     for number in range(30):
