@@ -20,10 +20,9 @@ from api.conftest import ApiProcess
 from harness.callbacks import ACCEPTED
 from harness.initiate import SILENT
 from harness.settings import API_KEY
-from harness.wire import request_bytes
+from harness.wire import Wire, request_bytes
 from mpesa_gateway.api.bodies import BODY_TIMEOUT_S
-from mpesa_gateway.api.protocol import HEADER_TIMEOUT_S
-from mpesa_gateway.api.server import KEEP_ALIVE_S
+from mpesa_gateway.api.protocol import CROWDED, CROWDED_KEEP_ALIVE_S, HEADER_TIMEOUT_S
 
 pytestmark = pytest.mark.e2e
 
@@ -67,8 +66,8 @@ CLIENTS = {
     "method": Client(b"", b"\r\n", [], HEADER_TIMEOUT_S),
     "second head": Client(LIVE + b"GET /livez?", b"a", [200], HEADER_TIMEOUT_S),
     "blank lines after an answer": Client(LIVE, b"\r\n", [200], HEADER_TIMEOUT_S),
-    "kept alive, idle": Client(LIVE, b"", [200], KEEP_ALIVE_S),
-    "second head begun, then idle": Client(LIVE + b"GET /l", b"", [200], KEEP_ALIVE_S),
+    "kept alive in a crowd, idle": Client(LIVE, b"", [200], CROWDED_KEEP_ALIVE_S),
+    "second head begun, then idle": Client(LIVE + b"GET /l", b"", [200], HEADER_TIMEOUT_S),
     "body that never begins": Client(
         request_bytes("POST", "/callback", length=1000), b"", [408], HEADER_TIMEOUT_S
     ),
@@ -137,7 +136,18 @@ def connect(url: str) -> socket.socket:
 
 
 @pytest.fixture(scope="module")
-def endings(api_process: ApiProcess) -> Iterator[dict[str, Ending]]:
+def crowd(api_process: ApiProcess) -> Iterator[list[Wire]]:
+    """As many connections as may stay idle for long, each of them used once."""
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(api_process.url)) for _ in range(CROWDED)]
+        for wire in wires:
+            wire.send(LIVE)
+            assert wire.read().status == 200
+        yield wires
+
+
+@pytest.fixture(scope="module")
+def endings(api_process: ApiProcess, crowd: list[Wire]) -> Iterator[dict[str, Ending]]:
     """All of them at once: it takes as long as the slowest."""
     api_process.simulator.change(push_delay=PUSH_S)
     with ThreadPoolExecutor(len(CLIENTS)) as threads:
@@ -152,6 +162,14 @@ def test_a_slow_client_is_cut_off_at_its_limit(endings: dict[str, Ending], name:
 
     assert ending.statuses == client.statuses
     assert client.limit_s - EARLY_S < ending.after_s < client.limit_s + LATE_S
+
+
+def test_who_was_there_before_the_crowd_is_kept_alive(
+    crowd: list[Wire], endings: dict[str, Ending]
+) -> None:
+    """A proxy keeps connections for minutes: one that we close under a request loses a callback."""
+    assert endings["kept alive in a crowd, idle"].after_s > CROWDED_KEEP_ALIVE_S - EARLY_S
+    assert all(is_open(wire.sock) for wire in crowd)
 
 
 def test_nothing_of_a_callback_that_came_too_slowly_is_kept(

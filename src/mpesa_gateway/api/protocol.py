@@ -7,6 +7,7 @@ of bodies.
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from typing import Any
 
@@ -25,6 +26,16 @@ HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
+# How long a connection between two requests is kept. Longer than any proxy keeps it: the one that
+# closes first must be the client, since a POST that crosses the server's FIN has no answer, and
+# proxies do not send it again. nginx and AWS use 60 s, Google's load balancers 600 s.
+KEEP_ALIVE_S = 620
+# So many connections may stay that long; beyond, each has to be of use, since places are few.
+CROWDED = 512
+CROWDED_KEEP_ALIVE_S = 15
+# After SIGTERM's drain a connection that nobody used waits so long for its next request.
+LINGER_S = 5.0
+LOOK_AGAIN_S = 0.05
 BODY_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -39,12 +50,14 @@ class BoundedProtocol(HttpToolsProtocol):
     header_timeout_s = HEADER_TIMEOUT_S
     max_header_bytes = MAX_HEADER_BYTES
     max_framing_bytes = MAX_FRAMING_BYTES
+    crowded = CROWDED
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._in_head = True
+        self._head_begun = False
         self._framing_bytes = 0
         self._data_bytes = 0
         self._latest: RequestResponseCycle | None = None
@@ -73,7 +86,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._in_head:
             # Behind the parser: a request that came whole needs no timer.
-            if was_in_head and self._head_bytes:
+            if self._head_begun or (was_in_head and self._head_bytes):
                 self._arm()
             if self._head_bytes > self.max_header_bytes:
                 self._refuse_head()
@@ -98,8 +111,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._framing_bytes > self.max_framing_bytes:
             self._refuse_head()
 
+    def on_message_begin(self) -> None:
+        """The first byte of a head, perhaps in one piece with the request before it."""
+        self._head_begun = True
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         """The head is there. Raises ValueError, which ends the parser, when it is too long."""
+        self._head_begun = False
         self._disarm()
         # Counted again, because a long head may have come in one piece.
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -156,9 +175,40 @@ class BoundedProtocol(HttpToolsProtocol):
 
         Or the next request of the pipeline begins, and its body has its time from now on.
         """
+        is_crowded = len(self.connections) > self.crowded
+        self.timeout_keep_alive = CROWDED_KEEP_ALIVE_S if is_crowded else KEEP_ALIVE_S
         super().on_response_complete()
         if not self._in_head:
             self._arm()
+
+    def shutdown(self) -> None:
+        """The server ends. While it drains, what is idle may still bring one request.
+
+        Its answer says `connection: close`. To close at once would lose what is on its way.
+        """
+        if STOPPING.is_set and self._is_between_requests():
+            self.loop.call_later(LINGER_S, self._close_unless_used)
+        else:
+            super().shutdown()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Idle for too long."""
+        self._close_unless_used()
+
+    def _is_between_requests(self) -> bool:
+        return self._in_head and (self.cycle is None or self.cycle.response_complete)
+
+    def _close_unless_used(self) -> None:
+        """Close what is idle, but never over a request that the kernel has and we have not read.
+
+        After a moment without CPU, timers run before sockets are read (libuv's order).
+        """
+        if self.transport.is_closing() or not self._is_between_requests():
+            return
+        if self._head_begun or is_readable(self.transport.get_extra_info("socket")):
+            self.loop.call_later(LOOK_AGAIN_S, self._close_unless_used)
+        else:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Unless it was answered already."""
@@ -197,6 +247,16 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.too_slow()
         else:
             self._end_with(BODY_TOO_SLOW)
+
+
+def is_readable(sock: Any) -> bool:
+    """Whether a connection has bytes or its peer's end to read, or a listener somebody to accept.
+
+    `sock` needs no more than a `fileno`: uvloop's is no socket.
+    """
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class Stopping:

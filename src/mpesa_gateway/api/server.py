@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from contextlib import ExitStack
 from types import FrameType
 from typing import Any
@@ -25,7 +26,7 @@ from prometheus_client import REGISTRY
 from uvicorn_worker import UvicornWorker
 
 from mpesa_gateway.api.app import create_app
-from mpesa_gateway.api.protocol import STOPPING, BoundedProtocol
+from mpesa_gateway.api.protocol import KEEP_ALIVE_S, STOPPING, BoundedProtocol, is_readable
 from mpesa_gateway.config import Config
 from mpesa_gateway.log import configure_logging, get_logger
 from mpesa_gateway.metrics_server import bind_metrics_port, serve_metrics
@@ -36,9 +37,10 @@ from mpesa_gateway.tasks import Bell, WorkQueue
 
 LOGGER = get_logger(__name__)
 
-KEEP_ALIVE_S = 15
 # After SIGTERM /readyz says 503 and requests are still served, until load balancers have noticed.
 DRAIN_S = 2.0
+# At most so long new connections are taken in after that.
+ACCEPT_S = 1.0
 # Longer than a push may take; Kubernetes' own period is 45 s in the chart.
 GRACEFUL_TIMEOUT_S = 30
 MAX_CONNECTIONS = 4096
@@ -56,6 +58,13 @@ class DrainingServer(uvicorn.Server):
             loop.call_soon_threadsafe(loop.call_later, DRAIN_S, super().handle_exit, sig, frame)
             return
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop, once those are taken in whom the kernel has connected: closing resets them."""
+        give_up = time.monotonic() + ACCEPT_S
+        while time.monotonic() < give_up and any(map(is_readable, sockets or ())):
+            await asyncio.sleep(0.01)
+        await super().shutdown(sockets)
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]
