@@ -149,6 +149,7 @@ def crowd(api_process: ApiProcess) -> Iterator[list[Wire]]:
 @pytest.fixture(scope="module")
 def endings(api_process: ApiProcess, crowd: list[Wire]) -> Iterator[dict[str, Ending]]:
     """All of them at once: it takes as long as the slowest."""
+    assert len(crowd) == CROWDED
     api_process.simulator.change(push_delay=PUSH_S)
     with ThreadPoolExecutor(len(CLIENTS)) as threads:
         found = threads.map(lambda client: ending_of(api_process.url, client), CLIENTS.values())
