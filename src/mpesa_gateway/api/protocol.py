@@ -196,7 +196,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._close_unless_used()
 
     def _is_between_requests(self) -> bool:
-        return self._in_head and (self.cycle is None or self.cycle.response_complete)
+        return self._in_head and (self._latest is None or self._latest.response_complete)
 
     def _close_unless_used(self) -> None:
         """Close what is idle, but never over a request that the kernel has and we have not read.
