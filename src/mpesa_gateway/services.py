@@ -27,14 +27,15 @@ from mpesa_gateway.tracing import start_tracing, stop_tracing
 from mpesa_gateway.usecases.callbacks import Callbacks
 from mpesa_gateway.usecases.deliveries import Deliveries
 from mpesa_gateway.usecases.gate import Gate
-from mpesa_gateway.usecases.payments import Payments, PushLeases
+from mpesa_gateway.usecases.payments import Payments
+from mpesa_gateway.usecases.push_leases import PushLeases
 from mpesa_gateway.usecases.queries import Queries
 from mpesa_gateway.usecases.redeliveries import Redeliveries
 from mpesa_gateway.usecases.retention import Retention
 
 USER_AGENT = f"mpesa-gateway/{__version__}"
 REDIS_TIMEOUT_S = 1.0
-# What must answer although every connection of the pool is busy: callbacks and health.
+# What must go on although every connection of the pool is busy: callbacks, health, push leases.
 RESERVED_CONNECTIONS = 2
 
 
@@ -68,6 +69,7 @@ class Services:
     redis: redis.Redis
     merchants: MerchantDirectory
     tokens: TokenCache
+    push_leases: PushLeases
     payments: Payments
     callbacks: Callbacks
     deliveries: Deliveries
@@ -130,6 +132,7 @@ def _wire(
     daraja = Daraja(new_session(Guard(vet=False), user_agent=USER_AGENT), clock)
     tokens = TokenCache(client, daraja)
     budgets = Budgets(client)
+    push_leases = _push_leases(config, reserved_pool, clock)
     return Services(
         config=config,
         clock=clock,
@@ -138,17 +141,18 @@ def _wire(
         redis=client,
         merchants=merchants,
         tokens=tokens,
+        push_leases=push_leases,
         payments=Payments(
             pool=pool,
             daraja=daraja,
             tokens=tokens,
+            leases=push_leases,
             budgets=budgets,
             clock=clock,
             callback_url=config.safaricom_callback_url,
             push_per_minute=config.safaricom_push_per_minute,
             first_query_after=config.query_schedule[0],
             allow_private=config.webhook_allow_private,
-            leases=_push_leases(config),
         ),
         callbacks=Callbacks(
             pool=pool,
@@ -192,8 +196,9 @@ def needed_schema_version() -> int:
     return load_migrations(migrations_directory())[-1].version
 
 
-def _push_leases(config: Config) -> PushLeases:
-    """A crash test has no time for the real ones."""
+def _push_leases(config: Config, pool: Pool, clock: Callable[[], datetime]) -> PushLeases:
+    """Renewed by way of the pool that has room when all pushes wait for the other."""
     if config.failpoints is None:
-        return PushLeases()
-    return PushLeases(intent=config.lease, sending=config.lease)
+        return PushLeases(pool, clock)
+    # A crash test has no time for the real ones.
+    return PushLeases(pool, clock, intent=config.lease, sending=config.lease)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -16,7 +17,7 @@ from mpesa_gateway.domain.push import PushClass, PushOutcome
 from mpesa_gateway.domain.transaction import PaymentRequest, Transaction
 from mpesa_gateway.store import transactions
 from mpesa_gateway.usecases.endings import new_id
-from mpesa_gateway.usecases.payments import INTENT_LEASE, SENDING_LEASE
+from mpesa_gateway.usecases.push_leases import INTENT_LEASE, SENDING_LEASE
 from mpesa_gateway.usecases.pushes import record_outcome
 
 PHONE = "254712344042"
@@ -179,3 +180,77 @@ def test_a_lease_that_has_not_run_out_is_left_alone(gateway: Gateway) -> None:
     gateway.sweep()
 
     assert gateway.transaction(str(transaction.id))["push"] == "SENDING"
+
+
+# --- leases are renewed while their process lives ------------------------------------------------
+
+LATER_S = SENDING_LEASE.total_seconds() - 1
+
+
+def lease_of(gateway: Gateway, transaction: Transaction) -> Any:
+    """By when its process is taken for dead; None when the push has ended."""
+    (row,) = gateway.rows(
+        "SELECT push_lease_until FROM transactions WHERE id = %s", transaction.row
+    )
+    return row["push_lease_until"]
+
+
+def test_a_push_under_way_keeps_its_lease_for_as_long_as_its_process_renews_it(
+    gateway: Gateway,
+) -> None:
+    transaction, _, _ = start(gateway, sending=True)
+    leases, moment = gateway.services.push_leases, time.monotonic()
+    with leases.kept(transaction.row):
+        assert leases.renew(moment) == 0, "a new lease needs no renewal"
+        for number in range(1, 5):
+            gateway.clock.advance(seconds=LATER_S)
+            assert leases.renew(moment + number * LATER_S) == 1
+            gateway.sweep()
+    assert gateway.transaction(str(transaction.id))["push"] == "SENDING"
+
+    gateway.clock.advance(seconds=SENDING_LEASE.total_seconds() + 1)
+    assert leases.renew(moment + 100) == 0, "nobody is at it any more"
+    gateway.sweep()
+    assert gateway.transaction(str(transaction.id))["push"] == "UNKNOWN"
+
+
+def test_a_renewal_never_shortens_a_lease(gateway: Gateway) -> None:
+    transaction, _, _ = start(gateway, sending=False)
+    until = lease_of(gateway, transaction)
+    with gateway.services.push_leases.kept(transaction.row):
+        assert gateway.services.push_leases.renew(time.monotonic() + LATER_S) == 1
+
+    assert lease_of(gateway, transaction) == until
+
+
+def test_a_push_that_has_ended_gets_no_lease_again(gateway: Gateway) -> None:
+    transaction, _, _ = start(gateway, sending=True)
+    accepted = PushOutcome(PushClass.ACCEPTED, checkout_request_id="ws_CO_ended")
+    wait = gateway.services.payments.first_query_after
+    with gateway.services.push_leases.kept(transaction.row):
+        record_outcome(gateway.pool, transaction.row, accepted, wait, gateway.clock())
+        assert gateway.services.push_leases.renew(time.monotonic() + LATER_S) == 0
+
+    assert lease_of(gateway, transaction) is None
+
+
+def test_a_row_that_somebody_has_locked_holds_no_renewal_up(gateway: Gateway) -> None:
+    first, _, _ = start(gateway, sending=True)
+    leases = gateway.services.push_leases
+    with leases.kept(first.row), gateway.pool.transaction("test") as conn:
+        transactions.lock(conn, first.row)
+        assert leases.renew(time.monotonic() + LATER_S) == 0
+
+
+def test_an_answer_after_the_sweeper_gave_up_brings_the_first_question_forward(
+    gateway: Gateway,
+) -> None:
+    transaction, _, _ = start(gateway, sending=True)
+    gateway.clock.advance(seconds=SENDING_LEASE.total_seconds() + 1)
+    gateway.sweep()
+    accepted = PushOutcome(PushClass.ACCEPTED, checkout_request_id="ws_CO_late")
+    wait = gateway.services.payments.first_query_after
+    record_outcome(gateway.pool, transaction.row, accepted, wait, gateway.clock())
+
+    (row,) = gateway.rows("SELECT next_query_at FROM transactions WHERE id = %s", transaction.row)
+    assert row["next_query_at"] <= gateway.clock() + wait

@@ -138,6 +138,8 @@ class ApiApplication(BaseApplication):  # type: ignore[misc]
         bell = Bell(WorkQueue(config.redis_url))
         bell.start()
         opened.callback(bell.stop)
+        services.push_leases.start()
+        opened.callback(services.push_leases.stop)
         REGISTRY.register(PoolExporter(services.pool, services.reserved_pool))
         if self._metrics_socket is not None:
             serve_metrics(self._metrics_socket, lambda: True, lambda: report(services.merchants))

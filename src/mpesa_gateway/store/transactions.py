@@ -139,6 +139,20 @@ def mark_sending(
     return cursor.rowcount == 1
 
 
+def renew_push_leases(conn: Connection, rows: list[int], until: datetime) -> int:
+    """Of pushes that have not ended; how many.
+
+    A row that is locked is being ended, or marked: there is nothing to renew.
+    """
+    cursor = conn.execute(
+        "UPDATE transactions SET push_lease_until = greatest(push_lease_until, %s)"
+        " WHERE id IN (SELECT id FROM transactions WHERE id = ANY(%s)"
+        " AND coalesce(push_lease_until, '-infinity') > '-infinity' FOR UPDATE SKIP LOCKED)",
+        [until, rows],
+    )
+    return cursor.rowcount
+
+
 def save_push_state(
     conn: Connection,
     row: int,
@@ -148,12 +162,15 @@ def save_push_state(
     outcome: PushOutcome | None,
     now: datetime,
 ) -> None:
-    """The push has ended: release its lease, and plan the first query while it is pending."""
+    """The push has ended: release its lease, and plan the first query while it is pending.
+
+    An answer that comes after the sweeper gave up brings the question forward.
+    """
     conn.execute(
         "UPDATE transactions SET push_state = %s, push_lease_until = NULL, updated_at = %s,"
         " merchant_request_id = coalesce(merchant_request_id, %s),"
         " next_query_at = CASE WHEN status = 'PENDING' AND NOT in_doubt"
-        " THEN coalesce(next_query_at, %s) END"
+        " THEN least(next_query_at, %s) END"
         " WHERE id = %s",
         [push_state, now, outcome.merchant_request_id if outcome else None, next_query_at, row],
     )

@@ -19,7 +19,7 @@ from typing import Any
 
 from mpesa_gateway import metrics, tracing
 from mpesa_gateway.clients.budget import Budgets
-from mpesa_gateway.clients.daraja import PUSH_TIMEOUT_S, Daraja, Push
+from mpesa_gateway.clients.daraja import Daraja, Push
 from mpesa_gateway.clients.token import (
     TokenCache,
     TokenRefusedError,
@@ -50,27 +50,16 @@ from mpesa_gateway.log import get_logger
 from mpesa_gateway.store import events, transactions
 from mpesa_gateway.store.pool import Connection, Pool
 from mpesa_gateway.usecases.endings import Effects, count_transaction, new_id
+from mpesa_gateway.usecases.push_leases import PushLeases
 from mpesa_gateway.usecases.pushes import PushAnswer, pending_answer, record_outcome
 
 LOGGER = get_logger(__name__)
 
-# From intent to SENDING there is the token, from SENDING to the outcome one push. A process that
-# takes longer is taken for dead; with the sweep, its payments go on within 30 s.
-INTENT_LEASE = timedelta(seconds=12)
-SENDING_LEASE = timedelta(seconds=PUSH_TIMEOUT_S + 5)
 # A process that was paused between its commit and the push does not push any more.
 LATEST_START_S = 5.0
 # How long to go on saving an outcome while Postgres is away.
 SAVE_OUTCOME_S = 8.0
 SAVE_RETRY_S = 0.25
-
-
-@dataclass(frozen=True)
-class PushLeases:
-    """By when a process has ended a step of its push, or is taken for dead."""
-
-    intent: timedelta = INTENT_LEASE
-    sending: timedelta = SENDING_LEASE
 
 
 @dataclass(frozen=True)
@@ -97,13 +86,13 @@ class Payments:
     pool: Pool
     daraja: Daraja
     tokens: TokenCache
+    leases: PushLeases
     budgets: Budgets
     clock: Callable[[], datetime]
     callback_url: str
     push_per_minute: int
     first_query_after: timedelta
     allow_private: bool
-    leases: PushLeases = PushLeases()
 
     def initiate(
         self, merchant: Merchant, request: PaymentRequest
@@ -124,9 +113,10 @@ class Payments:
             return replay(transaction, request), Effects()
         tracing.follow(transaction.id, transaction.traceparent)
         count_transaction(transaction)
-        outcome = self._push(merchant, transaction, token)
-        metrics.stk_push_total.labels(outcome.kind.lower()).inc()
-        answer, effects = self._save_outcome(transaction, outcome)
+        with self.leases.kept(transaction.row):
+            outcome = self._push(merchant, transaction, token)
+            metrics.stk_push_total.labels(outcome.kind.lower()).inc()
+            answer, effects = self._save_outcome(transaction, outcome)
         return InitiateAnswer(answer.status, answer.body, transaction.id), effects
 
     def _check(self, merchant: Merchant, request: PaymentRequest) -> str:
