@@ -116,7 +116,7 @@ bench-scale: $(VENV)/.bench ## Ten million payments beside none: hot queries, in
 
 BENCH_SCALE := $(or $(TMPDIR),/tmp)/mpesa-gateway-test-bench-scale
 .PHONY: test-bench
-test-bench: $(VENV)/.bench ## Proof that every part of the benchmarks works, in about a minute; nothing is judged by time
+test-bench: $(VENV)/.bench ## Proof that every part of the benchmarks works, in about three minutes; nothing is judged by time
 	@$(BIN)/python -m bench short --into build/test-bench
 	@$(BIN)/python -m bench.scale build --rows 20000 --directory $(BENCH_SCALE)
 	@$(BIN)/python -m bench.scale measure --rounds 1 --directory $(BENCH_SCALE) --into build/test-bench-scale
