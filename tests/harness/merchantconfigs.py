@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from harness.apiserver import (
     ApiServer,
     Json,
     Kube,
+    RefusedError,
     rbac_path,
     render,
     service_account_token,
@@ -230,6 +232,10 @@ class FakePod:
                         self.load()
             except (requests.RequestException, RuntimeError):
                 continue
+            except RefusedError as error:
+                # An API server that shuts down says 503; kubelets ask again.
+                if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                    raise
 
     def load(self) -> None:
         """As the kubelet and the real pod do: a file that is refused keeps the last good one."""
