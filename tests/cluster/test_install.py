@@ -33,6 +33,29 @@ def test_it_is_ready_in_time(installed: Installed, figure: Figure) -> None:
     assert not any(installed.release.restarts().values())
 
 
+# Python's own view of all processes of its container, in KiB: what is shared counts once.
+PSS = """
+import glob
+def pss(path):
+    try:
+        return sum(int(line.split()[1]) for line in open(path) if line.startswith("Pss:"))
+    except OSError:
+        return 0
+print(sum(map(pss, glob.glob("/proc/[0-9]*/smaps_rollup"))))
+"""
+ROLES = ("api", "worker", "operator", "simulator")
+
+
+@pytest.mark.parametrize("component", ROLES)
+def test_a_pod_at_rest_needs_little_memory(fresh: Release, component: str, figure: Figure) -> None:
+    name = fresh.pods(component)[0]["metadata"]["name"]
+    said = fresh.kube.run("exec", name, "--container", component, "--", "python", "-c", PSS)
+    mib = int(said) / 1024
+    figure(f"{component}: MiB (PSS) at rest", mib, limit=120)
+
+    assert mib > 1, "nothing was measured"
+
+
 def test_helm_test_makes_a_payment(fresh: Release) -> None:
     said = fresh.helm("test", fresh.name, "--logs", "--timeout=120s")
 
