@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import requests
 
 from daraja_simulator.server import RunningSimulator
 from harness import shell
+from harness.hanging import children
 from harness.processes import Processes
 from harness.receiver import Answer, Receiver
 from harness.settings import API_KEY
@@ -54,6 +56,17 @@ def test_a_worker_ends_the_webhook_it_is_at_before_it_stops(
 
     (row,) = witnesses.rows("SELECT outcome FROM webhook_attempts")
     assert row["outcome"] == "delivered"
+
+
+def test_a_server_whose_gunicorn_was_killed_gives_the_port_back(
+    gateway: Processes, port: int
+) -> None:
+    api = gateway.api(port)
+    (server,) = children(api.pid)
+    api.kill()
+    wait_for(lambda: not Path(f"/proc/{server}").exists(), what="the server to end")
+
+    assert gateway.api(port).is_running()
 
 
 def test_readyz_is_503_once_sigterm_came_and_requests_are_still_served(

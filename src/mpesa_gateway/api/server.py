@@ -7,8 +7,10 @@ leave open are set here and in `protocol.py`: draining on SIGTERM, open files.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -44,6 +46,8 @@ ACCEPT_ROUND_S = 0.01
 # Longer than a push may take; Kubernetes' own period is 45 s in the chart.
 GRACEFUL_TIMEOUT_S = 30
 MAX_CONNECTIONS = 4096
+# prctl's number for "send me this signal when my parent ends" (linux/prctl.h).
+PR_SET_PDEATHSIG = 1
 
 
 class DrainingServer(uvicorn.Server):
@@ -91,6 +95,11 @@ class Worker(UvicornWorker):  # type: ignore[misc]
             # The base class ties them to gunicorn's files; the root logger is ours.
             logging.getLogger(name).handlers = []
             logging.getLogger(name).propagate = True
+
+    def init_process(self) -> None:
+        """Begin to serve, for as long as there is a gunicorn to start who comes next."""
+        _end_with(self.ppid)
+        super().init_process()
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
@@ -168,6 +177,19 @@ class _GunicornLog:
 
     def close_on_exec(self) -> None:
         """There is nothing to close."""
+
+
+def _end_with(parent: int) -> None:
+    """SIGTERM to this process once its parent is gone, by `kill -9` too: it holds the port.
+
+    In a container the kernel ends both together; elsewhere nothing else would.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        # Gone before it was said.
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _allow_many_files() -> None:
