@@ -44,12 +44,15 @@ class Sweeper:
         interval: timedelta,
         threads: int,
         after_round: Callable[[], None] = lambda: None,
+        is_remembered: Callable[[Work], bool] = lambda _: False,
     ) -> None:
         self._pool = pool
         self._do = do
         self._clock = clock
         self._interval_s = interval.total_seconds()
         self._after_round = after_round
+        # What this process comes back to by itself: a backlog would be offered again and again.
+        self._is_remembered = is_remembered
         self._inner = ThreadPoolExecutor(threads, thread_name_prefix="sweep")
         self._outbound = ThreadPoolExecutor(threads, thread_name_prefix="sweep-out")
         self._in_hand: set[Work] = set()
@@ -119,7 +122,7 @@ class Sweeper:
     def _offer(self, work: Work, rescued: str | None) -> bool:
         """Hand it to a thread, unless one has it. `rescued` names work that should have started."""
         with self._lock:
-            if work in self._in_hand or self._stop.is_set():
+            if work in self._in_hand or self._stop.is_set() or self._is_remembered(work):
                 return False
             self._in_hand.add(work)
         if rescued is not None:

@@ -10,6 +10,7 @@ import contextvars
 import json
 import queue
 import threading
+import time
 import uuid
 from typing import Any
 
@@ -37,6 +38,8 @@ MAX_WAITING_WAKEUPS = 10_000
 WAKEUP_BATCH = 256
 # Longer than huey's own blocking read of one second.
 QUEUE_TIMEOUT_S = 4.0
+# A thread goes from webhook to webhook for so long, then looks at the queue, and whether to stop.
+CHAIN_S = 1.0
 _TASK_NAME = f"{__name__}.work"
 
 
@@ -166,37 +169,31 @@ class Tasks:
     def do(self, work: Work, *, send_here: bool = False) -> None:
         """Do it, and ring for what follows. Never raises: the row keeps what is not done.
 
-        `send_here`: the webhook of a payment that ends goes out in this thread. Not in the
-        sweeper's, whose line for callbacks must not wait for endpoints.
+        `send_here`: a webhook that follows goes out in this thread, without a ring: that would
+        find another thread, a message and a millisecond later. Not in the sweeper's, whose line
+        for callbacks must not wait for endpoints. If this process dies first, the sweeper finds the
+        row, as it finds what was rung in vain.
         """
-        # A context of its own: what its lines say of a payment ends with it.
-        contextvars.copy_context().run(self._do_alone, work, send_here)
+        next_work: Work | None = work
+        until = time.monotonic() + CHAIN_S
+        while next_work is not None:
+            # A context of its own: what its lines say of a payment ends with it.
+            following = contextvars.copy_context().run(self._do_alone, next_work)
+            goes_on = send_here and time.monotonic() < until
+            next_work = _first_webhook(following) if goes_on else None
+            self._bell.ring([it for it in following if it is not next_work])
 
-    def _do_alone(self, work: Work, send_here: bool) -> None:
+    def _do_alone(self, work: Work) -> list[Work]:
         begin()
         failpoint(f"work.{work.kind.value}.begin")
         try:
-            following = self._do(work)
+            return self._do(work)
         except UnavailableError as error:
             LOGGER.warning("work waits for Postgres", kind=work.kind.value, problem=str(error))
         except Exception:
             LOGGER.exception("work failed", kind=work.kind.value, row=work.id)
             self._count_failure(work)
-        else:
-            if send_here and work.kind is WorkKind.CALLBACK:
-                self._ring_and_send(following)
-            else:
-                self._bell.ring(following)
-
-    def _ring_and_send(self, following: list[Work]) -> None:
-        """A ring for the webhook would find another thread, a message and a millisecond later.
-
-        If this process dies first, the sweeper finds the row, as it finds what was rung in vain.
-        """
-        webhook = next((it for it in following if it.kind is WorkKind.DELIVERY), None)
-        self._bell.ring([it for it in following if it is not webhook])
-        if webhook is not None:
-            self.do(webhook)
+        return []
 
     def _do(self, work: Work) -> list[Work]:
         services = self._services
@@ -219,3 +216,7 @@ class Tasks:
             self._services.callbacks.count_failure(work.id)
         except UnavailableError:
             LOGGER.warning("a failure could not be counted", row=work.id)
+
+
+def _first_webhook(work: list[Work]) -> Work | None:
+    return next((it for it in work if it.kind is WorkKind.DELIVERY), None)

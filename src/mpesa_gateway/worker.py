@@ -69,6 +69,7 @@ def _sweeper(services: Services, tasks: Tasks, health: WebhookHealth) -> Sweeper
         interval=config.sweep_interval,
         threads=max(2, config.worker_concurrency // 2),
         after_round=after_round,
+        is_remembered=services.deliveries.is_remembered,
     )
 
 

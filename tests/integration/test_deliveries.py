@@ -169,7 +169,7 @@ def test_a_worker_that_dies_in_the_middle_leaves_its_try_and_the_next_one_is_equ
 ) -> None:
     transaction_id = fail_payment(gateway)
     (work,) = gateway.bell.take()
-    assert gateway.services.deliveries._claim(work.id, []) is not None  # and then it dies
+    assert gateway.services.deliveries._claim(work.id, [], []) is not None  # and then it dies
     assert attempts(gateway, transaction_id) == [(1, "started", None)]
     gateway.clock.advance(seconds=14)
     gateway.sweep()
@@ -187,7 +187,7 @@ def test_a_delivery_that_kills_every_worker_ends(gateway: Gateway) -> None:
     transaction_id = fail_payment(gateway)
     (work,) = gateway.bell.take()
     for _ in range(7):
-        gateway.services.deliveries._claim(work.id, [])
+        gateway.services.deliveries._claim(work.id, [], [])
         gateway.clock.advance(seconds=16)
 
     item = delivery(gateway, transaction_id)
@@ -199,7 +199,7 @@ def test_a_worker_whose_lease_ran_out_cannot_end_the_delivery(gateway: Gateway) 
     transaction_id = fail_payment(gateway)
     (work,) = gateway.bell.take()
     sending = gateway.services.deliveries
-    paused = sending._claim(work.id, [])
+    paused = sending._claim(work.id, [], [])
     assert paused is not None
     gateway.clock.advance(seconds=16)
     gateway.receiver.default = Answer(500)

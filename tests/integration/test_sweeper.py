@@ -22,7 +22,7 @@ from mpesa_gateway.ages import AgeExporter
 from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.store.pool import Pool
 from mpesa_gateway.sweeper import PAGE, Sweeper
-from mpesa_gateway.usecases.gate import SLOW_S, Gate, threads_for
+from mpesa_gateway.usecases.gate import KEPT_S, SLOW_S, Gate, threads_for
 
 SILENT = "254712344042"
 # Half of the time after which Postgres ends a wait for a lock.
@@ -258,9 +258,89 @@ def test_the_gate_lets_a_share_in_and_hands_back_what_it_turned_away() -> None:
         True,
         False,
     ]
-    assert gate.leave("slow") == [5, 13]
-    assert gate.leave("quick") == [6]
+    assert gate.leave("slow") == [5], "one place, and slow has waited longest"
+    assert gate.leave("quick") == [13], "the place of 5 is kept, and each endpoint has its turn"
+    assert gate.leave("slow") == [6]
     assert gate.leave("slow") == []
+
+
+def test_one_place_is_offered_to_one_delivery_and_not_to_who_could_not_use_it() -> None:
+    gate = Gate(4)
+    assert [gate.enter(it, 0, failing=it == "failing") for it in ("failing", "quick")] == [True] * 2
+    assert not gate.enter("failing", 1, failing=True)
+    assert not gate.enter("quick", 2, failing=False)
+    assert not gate.enter("other", 3, failing=False)
+
+    # The failing endpoint waited longest, but its one try is still on its way.
+    assert gate.leave("quick") == [2]
+    assert gate.enter("quick", 2, failing=False)
+    assert gate.leave("quick") == [3]
+    assert gate.leave("failing") == [1]
+    assert gate.give_up(1) == []
+    assert gate.give_up(3) == []
+    assert gate._failing == set()
+
+
+def test_what_waits_at_the_gate_is_remembered_once_and_not_swept_up(gateway: Gateway) -> None:
+    gate = Gate(3)
+    gate.enter("any", 1, failing=False)
+    for _ in range(3):
+        assert not gate.enter("any", 2, failing=False)
+    assert (gate.remembers(1), gate.remembers(2)) == (False, True)
+    done: list[Work] = []
+    sweeper = Sweeper(
+        gateway.pool,
+        done.append,
+        clock=gateway.clock,
+        interval=timedelta(seconds=1),
+        threads=1,
+        is_remembered=lambda work: gate.remembers(work.id),
+    )
+    assert not sweeper._offer(Work(WorkKind.DELIVERY, 2), None)
+    assert gate.leave("any") == [2]
+    assert not gate.remembers(2)
+    assert sweeper._offer(Work(WorkKind.DELIVERY, 2), None)
+    sweeper.stop()
+
+    assert done == [Work(WorkKind.DELIVERY, 2)]
+
+
+def test_the_place_of_a_delivery_that_never_comes_is_kept_for_a_moment_only() -> None:
+    now = 0.0
+    gate = Gate(3, time_s=lambda: now)
+    assert gate.enter("any", 1, failing=False)
+    assert not gate.enter("other", 2, failing=False)
+    assert gate.leave("any") == [2]
+    assert not gate.enter("any", 3, failing=False), "the place is kept"
+    now += KEPT_S + 0.1
+
+    assert gate.enter("any", 4, failing=False)
+
+
+def test_a_delivery_that_was_sent_for_in_vain_gives_its_place_to_another(gateway: Gateway) -> None:
+    gate, full = gateway.services.deliveries.gate, 0
+    while gate._room() > 0:
+        assert gate.enter(f"origin {full}", full, failing=False)
+        full += 1
+    for phone in ("254712340000", "254712350000"):
+        gateway.pay(phone)
+    gateway.simulator.wait_until_idle()
+    for callback in gateway.bell.take():
+        gateway.tasks.do(callback)
+    first, second = gateway.bell.take()
+    for delivery in (first, second):
+        gateway.tasks.do(delivery, send_here=True)
+    assert gateway.receiver.requests == [], "no room"
+    with psycopg.connect(gateway.database_url) as conn:
+        conn.execute(
+            "UPDATE deliveries SET next_attempt_at = next_attempt_at + interval '1 day'"
+            " WHERE id = %s",
+            [first.id],
+        )
+    assert gate.leave("origin 0") == [first.id], "one place"
+    gateway.tasks.do(first, send_here=True)
+
+    assert len(gateway.receiver.requests) == 1, "the other one used the place"
 
 
 def test_tries_that_only_wait_for_a_slow_endpoint_take_nobody_s_turn() -> None:

@@ -69,7 +69,7 @@ class Deliveries:
         waiting: list[int] = []
         woken: list[int] = []
         try:
-            claimed = self._claim(delivery_id, entered)
+            claimed = self._claim(delivery_id, entered, waiting)
             if claimed is not None:
                 if claimed.waited_s is not None:
                     metrics.webhook_first_attempt_lag_seconds.observe(claimed.waited_s)
@@ -78,6 +78,10 @@ class Deliveries:
             for origin in entered:
                 waiting += self.gate.leave(origin)
         return [Work(WorkKind.DELIVERY, it) for it in dict.fromkeys([*waiting, *woken])]
+
+    def is_remembered(self, work: Work) -> bool:
+        """Whether the gate turned that delivery away, and sends for it when there is room."""
+        return work.kind is WorkKind.DELIVERY and self.gate.remembers(work.id)
 
     def _try(self, claimed: _Claimed) -> list[int]:
         delivery, now = claimed.delivery, self.clock()
@@ -102,12 +106,16 @@ class Deliveries:
             )
             return self._finish(claimed, attempt)
 
-    def _claim(self, delivery_id: int, entered: list[str]) -> _Claimed | None:
-        """`entered` gets the origin once it is inside the gate, committed or not."""
+    def _claim(self, delivery_id: int, entered: list[str], waiting: list[int]) -> _Claimed | None:
+        """`entered` gets the origin once it is inside the gate, committed or not.
+
+        `waiting` gets who may have the place of a delivery that was sent for and is not due.
+        """
         now = self.clock()
         with self.pool.connection("delivery.find") as conn:
             delivery = deliveries.find_due(conn, delivery_id, now)
         if delivery is None:
+            waiting += self.gate.give_up(delivery_id)
             return None
         merchant = self.merchants().find(delivery.merchant)
         if merchant is None or delivery.lease_until is not None or delivery.parked_until:
