@@ -305,6 +305,18 @@ def test_what_waits_at_the_gate_is_remembered_once_and_not_swept_up(gateway: Gat
     assert done == [Work(WorkKind.DELIVERY, 2)]
 
 
+def test_what_is_remembered_is_swept_up_once_nobody_is_left_to_send_for_it() -> None:
+    gate = Gate(3)
+    gate.enter("any", 1, failing=False)
+    for delivery in (2, 3):
+        assert not gate.enter("any", delivery, failing=False)
+    assert gate.remembers(3)
+    assert gate.leave("any") == [2]
+
+    # 2 does not come: its ring was lost, or its endpoint is parked. Nobody will leave any more.
+    assert not gate.remembers(3)
+
+
 def test_the_place_of_a_delivery_that_never_comes_is_kept_for_a_moment_only() -> None:
     now = 0.0
     gate = Gate(3, time_s=lambda: now)

@@ -92,9 +92,12 @@ class Gate:
         return room - len(self._sent_for)
 
     def remembers(self, delivery_id: int) -> bool:
-        """Whether it was turned away and will be sent for: nobody else need offer it."""
+        """Whether it was turned away and will be sent for: nobody else need offer it.
+
+        Only while somebody is inside, who will leave: those who were sent for may not have come.
+        """
         with self._lock:
-            return delivery_id in self._remembered
+            return bool(self._inside) and delivery_id in self._remembered
 
     def _remember(self, origin: str, delivery_id: int) -> None:
         if delivery_id in self._remembered:
