@@ -19,10 +19,11 @@ from bench.load import paced, quantile
 from bench.scale_build import FRESH, FULL, TABLES, Built, Say, ScaleRig
 from bench.webhooks import ENDPOINTS, Instant
 from mpesa_gateway.config import Config
+from mpesa_gateway.domain.ids import find_callback_token
 from mpesa_gateway.domain.work import WorkKind
 from mpesa_gateway.services import Services, open_services
-from mpesa_gateway.store import callbacks
-from mpesa_gateway.store.callbacks import NewCallback
+from mpesa_gateway.store import inbox
+from mpesa_gateway.store.inbox import NewCallback
 from mpesa_gateway.store.pool import Connection, Pool
 
 BATCH = 16
@@ -71,7 +72,7 @@ def measure_writes(rig: ScaleRig, rounds: int, size: str, say: Say) -> list[Figu
                 config = Config.from_env(rig.gateway_env({}))
                 with open_services(config) as services, rig.connect_to(name) as conn:
                     payments = data.Payments(conn, made=minted[name])
-                    kept[name].append(_keep(conn, services.pool, payments, CALLBACKS))
+                    kept[name].append(_keep(conn, services.reserved_pool, payments, CALLBACKS))
                     done[name].append(_finish(conn, services, payments, PAYMENTS))
                     minted[name] = payments.made
             say(f"  writes: round {number + 1} of {rounds}")
@@ -109,12 +110,12 @@ def _keep(
     """Rows a second and WAL bytes a row of the inbox's own statement, a batch a commit."""
     tokens = payments.take(count)
     now = datetime.now(UTC)
-    batch = [_callback(row, number, now) for row, _, number in tokens]
+    batch = [_callback(token, number, now) for _, token, number in tokens]
     conn.execute("CHECKPOINT")
     before, started = _lsn(conn), time.perf_counter()
     with pool.connection("bench") as ours:
         for first in range(0, count, BATCH):
-            callbacks.insert_batch(ours, batch[first : first + BATCH])
+            inbox.keep(ours, batch[first : first + BATCH])
     elapsed_s = time.perf_counter() - started
     wal = (_lsn(conn) - before) / count
     # They are not what the sweep is to find.
@@ -126,9 +127,10 @@ def _keep(
     return count / elapsed_s, wal
 
 
-def _callback(row: int, number: int, now: datetime) -> NewCallback:
+def _callback(text: str, number: int, now: datetime) -> NewCallback:
     body = data.body_of(number)
-    return NewCallback(row, body, hashlib.sha256(body).digest(), {}, data.SAFARICOM, now)
+    token = find_callback_token(text)
+    return NewCallback(token, body, hashlib.sha256(body).digest(), {}, data.SAFARICOM, now)
 
 
 def _finish(
@@ -139,12 +141,10 @@ def _finish(
     tokens = payments.take(count)
     now = datetime.now(UTC)
     with services.pool.connection("bench") as ours:
-        ids = callbacks.insert_batch(
-            ours, [_callback(row, number, now) for row, _, number in tokens]
-        )
+        kept = inbox.keep(ours, [_callback(token, number, now) for _, token, number in tokens])
     conn.execute("CHECKPOINT")
     before, started = _lsn(conn), time.perf_counter()
-    for callback in ids:
+    for callback in kept.new:
         for work in services.callbacks.apply(callback).work:
             if work.kind is WorkKind.DELIVERY:
                 deliveries.attempt(work.id)

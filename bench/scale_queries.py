@@ -18,20 +18,24 @@ from itertools import cycle
 
 from psycopg.rows import tuple_row
 
+from bench import data
 from bench.figures import Figure, at_most
 from bench.scale_build import FRESH, FULL, OPEN, RECENT, Built, Say, ScaleRig
+from mpesa_gateway.domain.ids import CallbackToken
 from mpesa_gateway.domain.transaction import PaymentRequest, Status
 from mpesa_gateway.store import (
     ages,
     callbacks,
     deliveries,
     events,
+    inbox,
     outbox,
     queries,
     redeliveries,
     stats,
 )
 from mpesa_gateway.store import transactions as store
+from mpesa_gateway.store.inbox import NewCallback
 from mpesa_gateway.store.pool import Connection, Pool
 from mpesa_gateway.store.transactions import Filter, Intent
 from mpesa_gateway.usecases.endings import new_id
@@ -190,8 +194,9 @@ LOOKUPS = [
         ),
     ),
     Query(
-        "by callback token, 32 at once",
-        lambda it: callbacks.find_token_owners(it.conn, [next(it.recent).id for _ in range(32)]),
+        # With wrong secrets, so that it keeps nothing.
+        "judge 32 callbacks by their tokens",
+        lambda it: inbox.keep(it.conn, [_forged(next(it.recent), it.now) for _ in range(32)]),
     ),
     Query("by public id", lambda it: store.find(it.conn, "default", next(it.recent).id)),
     Query(
@@ -326,6 +331,11 @@ def _median(query: Query, asked: Asked) -> float:
         query.ask(asked)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
+
+
+def _forged(payment: Payment, now: datetime) -> NewCallback:
+    token = CallbackToken(payment.id, bytes(16))
+    return NewCallback(token, b"{}", bytes(32), {}, data.SAFARICOM, now)
 
 
 def _asked(conn: Connection, rows: int) -> Asked:

@@ -92,7 +92,9 @@ def open_services(
     `role` names this process in its traces; without one it makes none.
     """
     pool = Pool(config.database_url, size=config.db_max_conns, name="work")
-    reserved_pool = Pool(config.database_url, size=RESERVED_CONNECTIONS, name="inbox")
+    reserved_pool = Pool(
+        config.database_url, size=RESERVED_CONNECTIONS, name="inbox", plans_once=True
+    )
     client = open_redis(config.redis_url)
     merchants = MerchantDirectory(config)
     webhook_guard = guard or Guard(

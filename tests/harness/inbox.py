@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from harness.factories import make_merchant, make_request
 from harness.gateway import CollectingBell
-from mpesa_gateway.api.inbox import Inbox, Verdict
+from mpesa_gateway.api.inbox import Inbox
 from mpesa_gateway.domain.ids import CallbackToken
-from mpesa_gateway.domain.merchant import Merchant
+from mpesa_gateway.domain.merchant import Merchant, Network
 from mpesa_gateway.domain.phone import parse_phone
 from mpesa_gateway.merchants import Snapshot
+from mpesa_gateway.store.inbox import Verdict
 from mpesa_gateway.store.pool import Pool
 from mpesa_gateway.store.transactions import Intent, insert_intent
 from mpesa_gateway.usecases.endings import new_id
@@ -23,18 +25,29 @@ ADDRESS = ipaddress.ip_address("196.201.214.200")
 class InboxHarness:
     """An inbox, its bell, and transactions with tokens to call back."""
 
-    def __init__(self, pool: Pool, *, merchant: Merchant | None = None) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        merchant: Merchant | None = None,
+        platform: tuple[Network, ...] = (),
+    ) -> None:
         self.pool = pool
+        self.platform = platform
         self.url = str(pool._pool.conninfo)
         self.bell = CollectingBell()
         self.merchant = merchant or make_merchant(name="default")
+        self.merchants: Callable[[], Snapshot] = self.snapshot
         self.inbox = self.new_inbox()
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot({self.merchant.name: self.merchant})
 
     def new_inbox(self) -> Inbox:
         return Inbox(
             self.pool,
-            merchants=lambda: Snapshot({self.merchant.name: self.merchant}),
-            platform=(),
+            merchants=self.merchants,
+            platform=self.platform,
             clock=lambda: datetime.now(UTC),
             ring=self.bell.ring,
         )

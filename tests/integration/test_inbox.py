@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ipaddress
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,12 +19,15 @@ from harness.gateway import CollectingBell
 from harness.inbox import ADDRESS, InboxHarness
 from harness.waiting import wait_for
 from mpesa_gateway.api import inbox as inbox_module
-from mpesa_gateway.api.inbox import Arrival, Inbox, Verdict, merge
+from mpesa_gateway.api.arrivals import Arrival
+from mpesa_gateway.api.inbox import Inbox
+from mpesa_gateway.api.keeper import merge
 from mpesa_gateway.domain.ids import CallbackToken
 from mpesa_gateway.domain.merchant import parse_networks
 from mpesa_gateway.domain.work import Work
 from mpesa_gateway.errors import UnavailableError
-from mpesa_gateway.store.callbacks import NewCallback
+from mpesa_gateway.merchants import Snapshot
+from mpesa_gateway.store.inbox import NOBODY, Denial, Verdict
 from mpesa_gateway.store.pool import Pool
 from mpesa_gateway.usecases.endings import new_id
 
@@ -340,21 +344,139 @@ def test_the_merchants_list_narrows_the_token_path(pool: Pool) -> None:
     assert harness.rows("SELECT count(*) FROM callbacks") == [(0,)]
 
 
-def new_row(transaction: int | None, body: bytes) -> NewCallback:
-    digest = hashlib.sha256(body).digest()
-    return NewCallback(transaction, body, digest, {}, "::1", datetime.now(UTC))
+def test_an_equal_body_from_an_address_that_may_not_is_refused_alone(pool: Pool) -> None:
+    """One statement judges both: neither address decides for the other."""
+    listed = parse_networks(["203.0.113.0/24"])
+    harness = InboxHarness(pool, merchant=make_merchant(name="default", allowed_networks=listed))
+    token = harness.new_token()
+    addresses = [ipaddress.ip_address(it) for it in ("203.0.113.9", "198.51.100.7", "203.0.113.8")]
+
+    async def main() -> list[Verdict]:
+        puts = [harness.inbox.put(token, b"x", {}, address) for address in addresses]
+        tasks = [asyncio.create_task(put) for put in puts]
+        await asyncio.sleep(0)
+        harness.inbox.start()
+        return await asyncio.gather(*tasks)
+
+    verdicts = asyncio.run(main())
+    harness.inbox.stop()
+
+    assert verdicts == [Verdict.KEPT, Verdict.NOT_ALLOWED, Verdict.KEPT]
+    assert harness.rows("SELECT host(source), copies FROM callbacks") == [("203.0.113.9", 2)]
 
 
-def test_merging_keeps_plain_rows_apart_and_sorts_the_others() -> None:
-    rows = [new_row(2, b"b"), new_row(None, b"x"), new_row(1, b"a"), new_row(2, b"b")]
-    merged = merge([*rows, new_row(None, b"x")])
+def test_addresses_that_other_merchants_refuse_share_a_row_all_the_same(pool: Pool) -> None:
+    """Two groups of one key: the statement fails, and each is kept alone."""
+    harness = InboxHarness(pool)
+    other = make_merchant(name="a/b", allowed_networks=parse_networks(["203.0.113.0/24"]))
+    both = Snapshot({it.name: it for it in (harness.merchant, other)})
+    harness.merchants = lambda: both
+    harness.inbox = harness.new_inbox()
+    token = harness.new_token()
+    addresses = [ipaddress.ip_address(it) for it in ("203.0.113.9", "198.51.100.7")]
 
-    assert [(row.transaction, row.copies) for row in merged] == [
-        (None, 1),
-        (None, 1),
-        (1, 1),
-        (2, 2),
+    async def main() -> list[Verdict]:
+        puts = [harness.inbox.put(token, b"x", {}, address) for address in addresses]
+        tasks = [asyncio.create_task(put) for put in puts]
+        await asyncio.sleep(0)
+        harness.inbox.start()
+        return await asyncio.gather(*tasks)
+
+    verdicts = asyncio.run(main())
+    harness.inbox.stop()
+
+    assert verdicts == [Verdict.KEPT] * 2
+    assert harness.rows("SELECT copies FROM callbacks") == [(2,)]
+
+
+def test_the_lists_of_this_moment_count(pool: Pool) -> None:
+    """What was looked up of the merchants before is not used for those of now."""
+    harness = InboxHarness(pool)
+    snapshots = [harness.snapshot()]
+    harness.merchants = lambda: snapshots[-1]
+    harness.inbox = harness.new_inbox()
+    harness.inbox.start()
+    token = harness.new_token()
+    before = run(harness.put(token, b"1"))
+    elsewhere = parse_networks(["203.0.113.0/24"])
+    snapshots.append(
+        Snapshot({"default": make_merchant(name="default", allowed_networks=elsewhere)})
+    )
+    during = run(harness.put(token, b"2"))
+    snapshots.append(snapshots[0])
+    after = run(harness.put(token, b"3"))
+    harness.inbox.stop()
+
+    assert [before, during, after] == [Verdict.KEPT, Verdict.NOT_ALLOWED, Verdict.KEPT]
+
+
+@pytest.mark.parametrize("secret", ["good", "wrong"])
+def test_an_address_outside_the_platforms_list_is_refused_whoever_the_merchant(
+    pool: Pool, secret: str
+) -> None:
+    """A wrong secret stays an unknown token: an address learns nothing of which tokens are good."""
+    harness = InboxHarness(pool, platform=parse_networks(["203.0.113.0/24"]))
+    harness.inbox.start()
+    token = harness.new_token()
+    if secret == "wrong":
+        token = CallbackToken(token.transaction, bytes(16))
+    verdict = run(harness.put(token, b"x"))
+    harness.inbox.stop()
+
+    expected = Verdict.NOT_ALLOWED if secret == "good" else Verdict.UNKNOWN_TOKEN
+    assert verdict is expected
+    assert harness.rows("SELECT count(*) FROM callbacks") == [(0,)]
+
+
+def test_a_row_that_postgres_did_not_write_is_no_200(harness: InboxHarness) -> None:
+    """Somebody's trigger swallows it, without an error."""
+    with psycopg.connect(harness.url) as conn:
+        conn.execute(
+            "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN RETURN CASE WHEN NEW.body = ''bad'' THEN NULL ELSE NEW END; END'"
+        )
+        conn.execute(
+            "CREATE TRIGGER swallow BEFORE INSERT ON callbacks"
+            " FOR EACH ROW EXECUTE FUNCTION swallow()"
+        )
+    tokens = [harness.new_token(number) for number in range(3)]
+
+    async def main() -> list[Verdict | BaseException]:
+        puts = (
+            harness.put(token, b"bad" if number == 1 else b"good")
+            for number, token in enumerate(tokens)
+        )
+        return await asyncio.gather(*puts, return_exceptions=True)
+
+    first, swallowed, third = asyncio.run(main())
+
+    assert isinstance(swallowed, UnavailableError)
+    assert [first, third] == [Verdict.KEPT] * 2
+
+
+def test_merging_puts_equal_keys_together_and_keeps_plain_ones_apart() -> None:
+    one, other = (CallbackToken(new_id(datetime.now(UTC)), bytes(16)) for _ in range(2))
+    forged = CallbackToken(one.transaction, b"\1" * 16)
+    elsewhere = Denial(merchants='["default"]')
+    loop = asyncio.new_event_loop()
+
+    def arrive(token: CallbackToken | None, body: bytes) -> Arrival:
+        digest = hashlib.sha256(body).digest()
+        future: asyncio.Future[Verdict] = loop.create_future()
+        return Arrival(token, body, {}, ADDRESS, datetime.now(UTC), future, sha256=digest)
+
+    arrivals = [
+        (arrive(one, b"a"), NOBODY),
+        (arrive(None, b"x"), NOBODY),
+        (arrive(other, b"a"), NOBODY),
+        (arrive(one, b"a"), NOBODY),
+        (arrive(forged, b"a"), NOBODY),
+        (arrive(one, b"a"), elsewhere),
+        (arrive(None, b"x"), NOBODY),
     ]
+    loop.close()
+
+    assert [len(group) for group, _ in merge(arrivals)] == [2, 1, 1, 1, 1, 1]
 
 
 def test_an_arrival_shows_no_future_in_its_repr() -> None:

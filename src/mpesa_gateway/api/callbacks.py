@@ -12,10 +12,11 @@ from mpesa_gateway import metrics
 from mpesa_gateway.api.allowlist import client_address
 from mpesa_gateway.api.bodies import CALLBACK_LIMIT, BodyTooLargeError, read_body
 from mpesa_gateway.api.errors import ForbiddenError
-from mpesa_gateway.api.inbox import Inbox, Verdict
+from mpesa_gateway.api.inbox import Inbox
 from mpesa_gateway.domain.ids import CallbackToken, find_callback_token
 from mpesa_gateway.domain.merchant import Address, Network, is_allowed
 from mpesa_gateway.errors import NotFoundError, UnavailableError
+from mpesa_gateway.store.inbox import Verdict
 from mpesa_gateway.tracing import follow
 
 ACCEPTED = '{"ResultCode": 0, "ResultDesc": "Accepted"}'

@@ -21,12 +21,13 @@ from mpesa_gateway import metrics
 from mpesa_gateway.api.bodies import BODY_TIMEOUT_S, BodyTooSlowError
 from mpesa_gateway.api.callbacks import ACCEPTED, Headers, kept_headers, rejected, sender
 from mpesa_gateway.api.errors import FAILED, PROBLEM_JSON, problem_of
-from mpesa_gateway.api.inbox import Inbox, Verdict
+from mpesa_gateway.api.inbox import Inbox
 from mpesa_gateway.api.requestlog import REQUEST_ID, RequestLog
 from mpesa_gateway.domain.ids import CallbackToken, find_callback_token
 from mpesa_gateway.domain.merchant import Network
 from mpesa_gateway.errors import GatewayError, UnavailableError
 from mpesa_gateway.log import get_logger
+from mpesa_gateway.store.inbox import Verdict
 
 LOGGER = get_logger(__name__)
 

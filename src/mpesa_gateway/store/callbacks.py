@@ -1,109 +1,21 @@
-"""Table `callbacks`, the inbox: every body that was answered 200, and what became of it.
+"""Table `callbacks`, the inbox: what became of every body that was answered 200.
 
+The statement that keeps them is in `store/inbox.py`.
 What names a row by its id hides its state from the planner: docs/decisions/0013.
 """
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 
-from psycopg.rows import args_row, class_row
+from psycopg.rows import class_row
 
 from mpesa_gateway.store.pool import Connection
 
 # Each path has an index of its own, so who asks by transaction says `(by_token OR NOT by_token)`:
 # without it neither is used, and each end of a payment reads the whole table.
-
-
-@dataclass(frozen=True)
-class TokenOwner:
-    """The transaction that a callback token names."""
-
-    id: uuid.UUID
-    row: int
-    merchant: str
-    callback_secret_sha256: bytes
-    traceparent: str | None
-
-
-def find_token_owners(conn: Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, TokenOwner]:
-    """The transactions of these tokens, by their public id. The secret is checked by the caller."""
-    cursor = conn.cursor(binary=True, row_factory=args_row(TokenOwner))
-    cursor.execute(
-        "SELECT internal_transaction_id, id, merchant, callback_secret_sha256, traceparent"
-        " FROM transactions WHERE internal_transaction_id = ANY(%b)",
-        [list(ids)],
-    )
-    return {owner.id: owner for owner in cursor}
-
-
-@dataclass(frozen=True)
-class NewCallback:
-    """A callback to keep. `transaction` is its row if a token named it; `copies` counts equals."""
-
-    transaction: int | None
-    body: bytes
-    body_sha256: bytes
-    headers: dict[str, str]
-    source: str
-    received_at: datetime
-    copies: int = 1
-    traceparent: str | None = None
-
-    @property
-    def key(self) -> tuple[int, bytes]:
-        """What makes two callbacks the same; on the plain path nothing does."""
-        return (self.transaction or 0, self.body_sha256)
-
-
-def insert_batch(conn: Connection, batch: Sequence[NewCallback]) -> list[int]:
-    """Keep the callbacks in one statement and one commit; the ids of those that are new.
-
-    Callers remove equal keys and sort, so that one statement never meets a key twice and two
-    processes never lock each other out. The arrays are sent in binary form (%b): as text each body
-    would be escaped in Python, which costs more than the rest of a callback together.
-    """
-    traceparents = [callback.traceparent for callback in batch]
-    cursor = conn.execute(
-        "INSERT INTO callbacks (transaction_id, by_token, body, body_sha256, headers, source,"
-        " received_at, last_received_at, copies, next_attempt_at,"
-        " traceparent)"
-        " SELECT u.transaction_id, u.transaction_id IS NOT NULL, u.body, u.body_sha256,"
-        " u.headers::jsonb,"
-        " u.source::inet, u.received_at, u.received_at, u.copies, u.received_at,"
-        " u.traceparent"
-        " FROM unnest(%b::bigint[], %b::bytea[], %b::bytea[], %b::text[], %b::text[],"
-        " %b::timestamptz[], %b::int[], %b::text[])"
-        " AS u (transaction_id, body, body_sha256, headers, source, received_at, copies,"
-        " traceparent)"
-        " ON CONFLICT (transaction_id, body_sha256) WHERE by_token DO UPDATE"
-        " SET copies = callbacks.copies + excluded.copies,"
-        " last_received_at = excluded.last_received_at"
-        " RETURNING id, (xmax = 0) AS is_new",
-        [
-            [callback.transaction for callback in batch],
-            [callback.body for callback in batch],
-            [callback.body_sha256 for callback in batch],
-            [_as_json(tuple(callback.headers.items())) for callback in batch],
-            [callback.source for callback in batch],
-            [callback.received_at for callback in batch],
-            [callback.copies for callback in batch],
-            # Without traces one null for all: it costs nothing.
-            traceparents if any(traceparents) else None,
-        ],
-    )
-    return [row[0] for row in cursor if row[1]]
-
-
-# One proxy and one sender write the same headers on every callback.
-@lru_cache(maxsize=256)
-def _as_json(headers: tuple[tuple[str, str], ...]) -> str:
-    return json.dumps(dict(headers))
 
 
 @dataclass(frozen=True)
