@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from daraja_simulator.server import RunningSimulator
+from harness.callbacks import applied
 from harness.gateway import Gateway, Gateways, open_gateway
 from harness.merchants import sha256_hex, write_merchant
 from harness.problems import assert_problem
@@ -146,15 +147,7 @@ def test_a_key_names_its_merchant(shops: Gateway) -> None:
 def test_another_merchants_transaction_does_not_exist(shops: Gateway, key: str) -> None:
     phone = f"25471110{1 if key == API_KEY else 2}000"
     theirs = shops.pay(phone, key=DUKA_KEY)
-    wait_for(
-        lambda: shops.rows(
-            "SELECT FROM callbacks c JOIN transactions t ON t.id = c.transaction_id"
-            " WHERE t.internal_transaction_id = %s",
-            theirs,
-        ),
-        what="the callback",
-    )
-    shops.work()
+    applied(shops, theirs)
     assert shops.get(f"/transactions/{theirs}", key=DUKA_KEY).json()["status"] == "COMPLETED"
     attempts = len(shops.receiver.of(theirs))
     unknown = uuid.uuid4()
@@ -219,7 +212,7 @@ def test_a_merchant_that_may_not_start_payments_still_reads_and_replays(
         changes: dict[str, Any] = {state: True}
         write_merchant(tmp_path, key=DUKA_KEY, **changes)
         gateway.services.merchants.refresh()
-        gateway.work()
+        applied(gateway, transaction_id)
 
         document = assert_problem(gateway.initiate("254722340000", key=DUKA_KEY), status, slug)
 

@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from daraja_simulator.server import RunningSimulator
+from harness.callbacks import applied
 from harness.gateway import Gateway, open_gateway
 from harness.merchants import write_merchant
 from harness.problems import assert_problem
@@ -96,8 +97,7 @@ def test_the_answer_stays_the_same_after_the_payment_has_ended(
 ) -> None:
     body = gateway.body(phone)
     first = post(gateway, body)
-    wait_for(lambda: gateway.rows("SELECT * FROM callbacks"), what="the callback")
-    gateway.work()
+    applied(gateway, first.json()["transaction_id"])
     assert gateway.transaction(first.json()["transaction_id"])["status"] != "PENDING"
     gateway.clock.advance(days=400)
 
@@ -282,11 +282,10 @@ def test_an_open_prompt_refuses_another_payment_on_that_phone_only(shops: Gatewa
 
 
 def test_a_key_that_met_an_open_prompt_may_be_used_again(gateway: Gateway) -> None:
-    gateway.pay("254712341032")
+    transaction_id = gateway.pay("254712341032")
     body = gateway.body("254712341032")
     assert_problem(post(gateway, body), 409, "prompt-open")
-    wait_for(lambda: gateway.rows("SELECT * FROM callbacks"), what="the callback")
-    gateway.work()
+    applied(gateway, transaction_id)
 
     again = post(gateway, body)
 

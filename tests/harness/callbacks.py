@@ -7,6 +7,7 @@ from typing import Any
 import requests
 
 from harness.gateway import Gateway
+from harness.waiting import wait_for
 
 MIB = 1024 * 1024
 ACCEPTED = '{"ResultCode": 0, "ResultDesc": "Accepted"}'
@@ -38,6 +39,16 @@ def assert_accepted(response: requests.Response) -> None:
     assert response.status_code == 200, response.text
     assert response.text == ACCEPTED
     assert response.headers["Content-Type"] == "application/json"
+
+
+def applied(gateway: Gateway, transaction_id: str) -> None:
+    """Wait for a payment's callback, and apply it: its row is seen a moment before its ring."""
+
+    def look() -> list[dict[str, Any]]:
+        gateway.work()
+        return [row for row in kept(gateway, transaction_id) if row["state"] != "RECEIVED"]
+
+    wait_for(look, what="the callback")
 
 
 def kept(gateway: Gateway, transaction_id: str) -> list[dict[str, Any]]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from harness.callbacks import applied
 from harness.gateway import Gateway
 from harness.settings import API_KEY
-from harness.waiting import wait_for
 
 
 def test_a_paid_prompt_ends_completed_with_one_signed_webhook(gateway: Gateway) -> None:
     transaction_id = gateway.pay("254712340000")
-    wait_for(lambda: gateway.rows("SELECT * FROM callbacks"), what="the callback")
-    gateway.work()
+    applied(gateway, transaction_id)
 
     view = gateway.transaction(transaction_id)
     assert view["status"] == "COMPLETED"

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-import psycopg
+from psycopg import adapters
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
@@ -34,7 +34,7 @@ class _Array(bytes):
 
 def _array_type(name: str) -> type[_Array]:
     """The class of one element type, known to psycopg."""
-    known = psycopg.adapters.types[name]
+    known = adapters.types[name]
     made = type(f"_ArrayOf_{name}", (_Array,), {"element_oid": known.oid, "__slots__": ()})
 
     class ArrayDumper(Dumper):
@@ -44,7 +44,7 @@ def _array_type(name: str) -> type[_Array]:
         def dump(self, obj: _Array) -> bytes:
             return obj
 
-    psycopg.adapters.register_dumper(made, ArrayDumper)
+    adapters.register_dumper(made, ArrayDumper)
     return made
 
 
