@@ -52,6 +52,9 @@ _PHONE = re.compile(
 _CHECKOUT_REQUEST_ID = re.compile(r"ws_CO_[A-Za-z0-9_]+", re.IGNORECASE)
 _TOKEN_IN_PATH = re.compile(r"(/callback/)(?!\{token\})[^\s\"'?#]+")
 _LONG_HEX = re.compile(r"(?:(?<![0-9A-Fa-f])|(?<=%[0-9A-Fa-f]{2}))[0-9A-Fa-f]{64}(?![0-9A-Fa-f])")
+# Postgres shows a row that breaks a constraint, its body as bytea in hexadecimal.
+_FAILING_ROW = re.compile(r"(Failing row contains \().*\)", re.DOTALL)
+_BYTEA = re.compile(r"(\\x)[0-9a-f]{12,}", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(?<![A-Za-z0-9])([a-z][a-z0-9+.-]{1,20}://[^\s:/@]{0,100}):[^\s/]+@")
 _CREDENTIAL = re.compile(r"\b(Basic|Bearer)\s+[A-Za-z0-9+/=._~-]+", re.IGNORECASE)
 _WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=]+")
@@ -108,6 +111,8 @@ def _mask(text: str) -> str:
         return text
     text = _CHECKOUT_REQUEST_ID.sub("ws_CO_***", text)
     text = _TOKEN_IN_PATH.sub(r"\1***", text)
+    text = _FAILING_ROW.sub(r"\1***)", text)
+    text = _BYTEA.sub(r"\1***", text)
     text = _LONG_HEX.sub("***", text)
     text = _URL_PASSWORD.sub(r"\1:***@", text)
     text = _CREDENTIAL.sub(r"\1 ***", text)

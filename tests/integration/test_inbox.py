@@ -17,6 +17,7 @@ import pytest
 from harness.factories import make_merchant
 from harness.gateway import CollectingBell
 from harness.inbox import ADDRESS, InboxHarness
+from harness.logs import logging_restored
 from harness.waiting import wait_for
 from mpesa_gateway.api import inbox as inbox_module
 from mpesa_gateway.api.arrivals import Arrival
@@ -26,6 +27,7 @@ from mpesa_gateway.domain.ids import CallbackToken
 from mpesa_gateway.domain.merchant import parse_networks
 from mpesa_gateway.domain.work import Work
 from mpesa_gateway.errors import UnavailableError
+from mpesa_gateway.log import configure_logging
 from mpesa_gateway.merchants import Snapshot
 from mpesa_gateway.store.inbox import NOBODY, Denial, Verdict
 from mpesa_gateway.store.pool import Pool
@@ -154,6 +156,24 @@ def test_one_bad_row_harms_only_its_own_request(harness: InboxHarness) -> None:
     assert [it for number, it in enumerate(results) if number != 17] == [Verdict.KEPT] * 63
     assert harness.rows("SELECT count(*) FROM callbacks") == [(63,)]
     assert run(harness.put(tokens[0], b"and on it goes")) is Verdict.KEPT
+
+
+def test_a_row_that_a_constraint_refused_is_not_shown(
+    harness: InboxHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Postgres tells the whole row; its body may hold a phone, in hexadecimal."""
+    body = b"Jane 0712345678"
+    with psycopg.connect(harness.url) as conn:
+        conn.execute("ALTER TABLE callbacks ADD CONSTRAINT no_jane CHECK (length(body) <> 15)")
+    with logging_restored():
+        configure_logging("json", "INFO")
+        with pytest.raises(UnavailableError):
+            run(harness.put(harness.new_token(), body))
+
+    said = capsys.readouterr().out
+    assert "no_jane" in said
+    assert body.hex() not in said
+    assert "Failing row contains (***)" in said
 
 
 def test_a_waiter_that_hung_up_does_not_stop_the_flusher(harness: InboxHarness) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
+from harness.logs import logging_restored
 from harness.settings import environment
 from mpesa_gateway import log, masking
 from mpesa_gateway.config import Config, _passwords
@@ -25,16 +26,9 @@ CANARIES = (SECRET, PHONE, CHECKOUT_REQUEST_ID, TOKEN)
 
 
 @pytest.fixture(autouse=True)
-def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The root logger and structlog as the other tests have them."""
-    root = logging.getLogger()
-    handlers, level, configured = list(root.handlers), root.level, structlog.get_config()
-    monkeypatch.setattr(masking, "_hidden", ())
-    monkeypatch.setattr("atexit.register", lambda *_: None)
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.configure(**configured)
+def restored() -> Iterator[None]:
+    with logging_restored():
+        yield
 
 
 Output = pytest.CaptureFixture[str]

@@ -141,6 +141,10 @@ def test_a_value_under_a_secret_name_is_dropped(name: str, value: str) -> None:
         (f"POST /callback/{TOKEN[:40]} 404", TOKEN[:40]),
         (f"\\x{TOKEN}", TOKEN),
         (TOKEN.upper(), TOKEN.upper()),
+        # A callback's body in a row that broke a constraint, as Postgres and as Python show it.
+        ("DETAIL:  Failing row contains (36, t, jane\nlane, {}, null).\nMore", "jane"),
+        (f"value {chr(92)}x{b'07123'.hex()}45{b'678'.hex()}", b"07123".hex()),
+        (repr(f"= {chr(92)}x{b'0712345678'.hex()}"), b"0712345678".hex()),
     ],
 )
 def test_credentials_are_known_by_their_form(text: str, wanted: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from harness.counters import Since
+from harness.logs import logging_restored
 from mpesa_gateway import log, masking
 from mpesa_gateway.api import requestlog
 from mpesa_gateway.api.requestlog import REFUSALS, WINDOW_S, RequestLog
@@ -22,19 +23,11 @@ Output = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
-def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Logging as the other tests have it."""
-    root = logging.getLogger()
-    handlers, level, configured = list(root.handlers), root.level, structlog.get_config()
-    monkeypatch.setattr(masking, "_hidden", ())
-    monkeypatch.setattr(log, "_stdout", None)
-    monkeypatch.setattr("atexit.register", lambda *_: None)
+def restored() -> Iterator[None]:
     requestlog._beginning.cache_clear()
-    yield
+    with logging_restored():
+        yield
     requestlog._beginning.cache_clear()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.configure(**configured)
 
 
 def lines_of(capsys: Output, *notes: dict[str, Any], requests: RequestLog | None = None) -> str:
