@@ -17,7 +17,7 @@ from harness.settling import SILENT, settle
 from harness.waiting import wait_for
 from mpesa_gateway.ages import AgeExporter
 from mpesa_gateway.domain.work import Work, WorkKind
-from mpesa_gateway.store import transactions
+from mpesa_gateway.store import stats, transactions
 from mpesa_gateway.store.transactions import Filter
 
 TABLES = (
@@ -160,6 +160,36 @@ def test_a_page_of_long_ago_is_not_looked_for_from_today_on(gateway: Gateway) ->
     assert nobody == []
     # The day has a tenth of them, the ways there are a few more.
     assert rows_fetched(gateway, "transactions") - before < HISTORY // 10 + 100
+
+
+def test_the_last_hours_counts_read_the_last_hour(gateway: Gateway) -> None:
+    """Whatever else lies on its pages: new payments go where vacuum has made room."""
+    now = gateway.clock()
+    for number in range(10):
+        old, new = now - timedelta(days=30 + number), now - timedelta(minutes=30 + number)
+        first = 1 + 1000 * number
+        write_history(gateway.database_url, HISTORY // 10, first=first, at=str(old))
+        write_history(gateway.database_url, 10, first=100_000 + first, at=str(new))
+    gateway.execute("VACUUM ANALYZE transactions")
+    before = rows_fetched(gateway, "transactions")
+    with gateway.pool.connection("test") as conn:
+        counts = stats.count_created_since(conn, now - timedelta(hours=1))
+    close_pools(gateway)
+
+    assert [(it.status, it.count) for it in counts] == [("COMPLETED", 100)]
+    assert rows_fetched(gateway, "transactions") - before < 200
+
+
+def test_the_last_hour_begins_where_it_says(gateway: Gateway) -> None:
+    """By the time that a row tells, not by its id, which another pod's clock may have made."""
+    now = gateway.clock()
+    for number, minutes in enumerate((61, 60, 59)):
+        at = str(now - timedelta(minutes=minutes))
+        write_history(gateway.database_url, 1, first=1 + number, at=at)
+    with gateway.pool.connection("test") as conn:
+        (count,) = stats.count_created_since(conn, now - timedelta(hours=1))
+
+    assert count.count == 2
 
 
 def rows_fetched(gateway: Gateway, *tables: str) -> int:
