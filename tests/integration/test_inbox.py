@@ -353,6 +353,48 @@ def test_tokens_decide(
     assert harness.rows("SELECT count(*) FROM callbacks") == kept
 
 
+def test_one_batch_of_every_kind_has_a_verdict_for_each(pool: Pool) -> None:
+    """They share a statement, in any order; each hears of its own."""
+    listed = parse_networks(["196.201.214.0/24"])
+    harness = InboxHarness(pool, merchant=make_merchant(name="default", allowed_networks=listed))
+    good, other = harness.new_token(1), harness.new_token(2)
+    forged = CallbackToken(good.transaction, bytes(16))
+    elsewhere = ipaddress.ip_address("198.51.100.7")
+    asked = [
+        (forged, b"1", ADDRESS, Verdict.UNKNOWN_TOKEN),
+        (good, b"1", ADDRESS, Verdict.KEPT),
+        (None, b"1", elsewhere, Verdict.KEPT),
+        (good, b"1", elsewhere, Verdict.NOT_ALLOWED),
+        (other, b"2", ADDRESS, Verdict.KEPT),
+        (good, b"1", ADDRESS, Verdict.KEPT),
+        (None, b"1", ADDRESS, Verdict.KEPT),
+        (forged, b"2", elsewhere, Verdict.UNKNOWN_TOKEN),
+    ]
+
+    async def main() -> list[Verdict]:
+        puts = [harness.inbox.put(token, body, {}, address) for token, body, address, _ in asked]
+        tasks = [asyncio.create_task(put) for put in puts]
+        await asyncio.sleep(0)
+        harness.inbox.start()
+        return await asyncio.gather(*tasks)
+
+    verdicts = asyncio.run(main())
+    harness.inbox.stop()
+
+    assert verdicts == [verdict for *_, verdict in asked]
+    rows = harness.rows(
+        "SELECT transaction_id, by_token, body, host(source), copies FROM callbacks"
+        " ORDER BY transaction_id, source"
+    )
+    assert rows == [
+        (1, True, b"1", str(ADDRESS), 2),
+        (2, True, b"2", str(ADDRESS), 1),
+        (None, False, b"1", str(ADDRESS), 1),
+        (None, False, b"1", str(elsewhere), 1),
+    ]
+    assert len(harness.bell.take()) == 4
+
+
 def test_the_merchants_list_narrows_the_token_path(pool: Pool) -> None:
     elsewhere = parse_networks(["203.0.113.0/24"])
     harness = InboxHarness(pool, merchant=make_merchant(name="default", allowed_networks=elsewhere))
