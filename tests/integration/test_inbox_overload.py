@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -14,14 +13,6 @@ from mpesa_gateway.api import inbox as inbox_module
 from mpesa_gateway.errors import UnavailableError
 from mpesa_gateway.store.inbox import Verdict
 from mpesa_gateway.store.pool import Pool
-
-
-@pytest.fixture
-def pool(database_url: str) -> Iterator[Pool]:
-    opened = Pool(database_url, size=4, name="test")
-    opened.open()
-    yield opened
-    opened.close()
 
 
 async def put_all(harness: InboxHarness, count: int) -> list[asyncio.Task[Verdict]]:
