@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +18,8 @@ from harness.settling import SILENT, settle
 from harness.waiting import wait_for
 from mpesa_gateway.ages import AgeExporter
 from mpesa_gateway.domain.work import Work, WorkKind
-from mpesa_gateway.store import stats, transactions
+from mpesa_gateway.store import callbacks, deliveries, queries, stats, transactions
+from mpesa_gateway.store.pool import Connection
 from mpesa_gateway.store.transactions import Filter
 
 TABLES = (
@@ -139,6 +141,44 @@ def test_what_is_done_by_id_does_not_read_what_waits_beside_it(gateway: Gateway)
 
     after = rows_fetched(gateway, "callbacks", "deliveries", "transactions")
     assert after - before < BACKLOG / 4
+
+
+LOOKS: dict[str, Callable[[Connection, datetime], list[Any]]] = {
+    "callbacks": lambda conn, now: callbacks.list_due(conn, now, 200),
+    "deliveries": lambda conn, now: deliveries.list_due(conn, now, fresh_before=now, limit=200),
+    "transactions": lambda conn, now: queries.list_due(conn, now, 200),
+}
+
+OPEN = {
+    "callbacks": ("next_attempt_at", "state = 'RECEIVED'"),
+    "deliveries": ("next_attempt_at", "state = 'PENDING'"),
+    "transactions": ("next_query_at", "status = 'PENDING'"),
+}
+
+
+@pytest.mark.parametrize(("number", "table"), list(enumerate(LOOKS)), ids=LOOKS)
+def test_who_asks_what_is_due_does_not_read_all_that_is_open(
+    gateway: Gateway, number: int, table: str
+) -> None:
+    """Nothing was open when Postgres looked last: to it, reading all that is costs one row."""
+    write_history(gateway.database_url, HISTORY, at=str(gateway.clock() - timedelta(days=1)))
+    gateway.execute("ANALYZE")
+    due, is_open = OPEN[table]
+    with psycopg.connect(gateway.database_url) as conn:
+        conn.execute("SET session_replication_role = replica")  # a final row is pending again
+        conn.execute(LEFT_BY_AN_OUTAGE[number].encode(), [BACKLOG])
+        conn.execute(
+            f"UPDATE {table} SET {due} = now() + interval '1 day' WHERE {is_open} AND id >"
+            f" (SELECT min(id) + 19 FROM {table} WHERE {is_open})".encode()
+        )
+    before = rows_fetched(gateway, table)
+    with gateway.pool.connection("test") as conn:
+        # Often enough for a plan that is made once.
+        found = [LOOKS[table](conn, datetime.now(UTC)) for _ in range(8)]
+    close_pools(gateway)
+
+    assert [len(rows) for rows in found] == [20] * 8
+    assert rows_fetched(gateway, table) - before < BACKLOG
 
 
 def test_a_page_of_long_ago_is_not_looked_for_from_today_on(gateway: Gateway) -> None:
