@@ -82,4 +82,4 @@ def test_a_killed_api_costs_only_what_was_on_its_way_there(
     early = [it for it in lost if it["ended"] < killed]
     assert (early, late) == ([], [])
     figure(f"api, {how}: initiates that had to ask again", len(books.troubled_initiates()))
-    books.check()
+    books.check(unsent_allowed=True)

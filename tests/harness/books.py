@@ -20,6 +20,7 @@ from harness.waiting import wait_for
 
 Row = dict[str, Any]
 SETTLE_TIMEOUT_S = 60.0
+NOT_SENT = "https://mpesa-gateway.dev/problems/not-sent"
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,21 @@ class Books:
 
     # --- nothing lost, nothing doubled -----------------------------------------------------------
 
-    def check(self, *, repeats_allowed: bool = False) -> None:
-        """`repeats_allowed`: a killed worker may repeat a webhook, with the same id and bytes."""
-        self._check_payments()
+    def check(self, *, repeats_allowed: bool = False, unsent_allowed: bool = False) -> None:
+        """`repeats_allowed`: a killed worker may repeat a webhook, with the same id and bytes.
+
+        `unsent_allowed`: what an API had not sent when it was killed is over, and its client is
+        told to ask again with a new key (spec: 503 and `not_sent`).
+        """
+        self._check_payments(unsent_allowed=unsent_allowed)
         self._check_callbacks()
         self._check_webhooks(repeats_allowed=repeats_allowed)
 
-    def _check_payments(self) -> None:
+    def _check_payments(self, *, unsent_allowed: bool) -> None:
         known = {it["internal_transaction_id"]: it for it in self.transactions}
         for payment in self.clients["initiates"]:
-            assert payment["status"] == 201, f"a client was never answered: {payment}"
+            if not (unsent_allowed and self._is_unsent(payment)):
+                assert payment["status"] == 201, f"a client was never answered: {payment}"
             assert known[payment["transaction_id"]]["phone"] == payment["phone"]
         phones = [it["phone"] for it in self.transactions]
         assert len(phones) == len(set(phones)), "two payments for one key"
@@ -95,6 +101,16 @@ class Books:
             it for it in completed if it[2] is not None
         }
         assert [it["count"] for it in self.ends] == [1] * len(self.transactions), "not one end"
+
+    def _is_unsent(self, payment: Row) -> bool:
+        """Whether client, database and Safaricom agree that nothing was sent."""
+        told = payment["status"] == 503 and NOT_SENT in (payment["refusal"] or "")
+        ended = any(
+            it["internal_transaction_id"] == payment["transaction_id"] and it["status"] == "FAILED"
+            for it in self.transactions
+        )
+        pushed = any(it["phone"] == payment["phone"] for it in self.ledger["pushes"])
+        return told and ended and not pushed
 
     def _check_callbacks(self) -> None:
         assert {it["state"] for it in self.callbacks} <= {"APPLIED"}, "not applied"
