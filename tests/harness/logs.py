@@ -21,7 +21,9 @@ def logging_restored() -> Iterator[None]:
         patched.setattr(masking, "_hidden", ())
         patched.setattr(log, "_stdout", None)
         patched.setattr("atexit.register", lambda *_: None)
-        yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.configure(**configured)
+        try:
+            yield
+        finally:
+            root.handlers[:] = handlers
+            root.setLevel(level)
+            structlog.configure(**configured)

@@ -1,7 +1,7 @@
 """One batch of callbacks: who may be kept is kept, in one statement, and everybody is answered.
 
-Rules, each with a test: equal keys are merged first; a failed batch is retried one by one; who is
-refused is answered like who is kept, after the statement.
+Rules, each with a test: equal keys are merged first, and sorted by the statement; a failed batch is
+retried one by one; who is refused is answered like who is kept, after the statement.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Arrays as Postgres reads them in binary form, for statements that write many rows.
 
-psycopg could make them from lists; it looks at each list and each element in Python, which costs
-a lone callback a quarter of its time in the gateway (docs/decisions/0016). The layout is that of
-`array_recv` in PostgreSQL's `arrayfuncs.c`.
+psycopg could make them from lists; it looks at each list and each element in Python, and the
+inbox's statement took 0.55 ms for a lone callback instead of 0.43 (docs/performance.md). The layout
+is that of `array_recv` in PostgreSQL's `arrayfuncs.c`.
 """
 
 from __future__ import annotations

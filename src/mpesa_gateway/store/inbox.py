@@ -155,7 +155,7 @@ def _as_json(headers: tuple[tuple[str, str], ...]) -> str:
 
 @dataclass(frozen=True)
 class TokenOwner:
-    """The transaction that a callback token names."""
+    """The transaction that a callback token names, and where it stands in its trace."""
 
     id: uuid.UUID
     callback_secret_sha256: bytes
@@ -163,7 +163,7 @@ class TokenOwner:
 
 
 def find_token_owners(conn: Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, TokenOwner]:
-    """The transactions of these tokens, by their public id. The secret is checked by the caller."""
+    """For spans only: `keep` judges. By public id; the secret is checked by the caller."""
     cursor = conn.cursor(binary=True, row_factory=args_row(TokenOwner))
     cursor.execute(
         "SELECT internal_transaction_id, callback_secret_sha256, traceparent"
