@@ -8,7 +8,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
 # What runs has no pip; what builds is thrown away.
 RUN python3 -m venv --without-pip /opt/mpesa-gateway && python3 -m venv tools
-COPY requirements.lock ./
+COPY locks/requirements.lock ./
 # Wheels only: nothing is compiled here, so no compiler is needed. The bytecode is shipped, because
 # nothing may be written where it runs, and never checked against its source: both never change.
 RUN tools/bin/pip --python /opt/mpesa-gateway/bin/python install --quiet --no-compile \
@@ -18,7 +18,7 @@ RUN tools/bin/pip --python /opt/mpesa-gateway/bin/python install --quiet --no-co
 
 # --- the project itself -----------------------------------------------------------------------------
 FROM dependencies AS project
-COPY requirements-demo.lock ./
+COPY locks/requirements-demo.lock ./
 # What builds the wheel, out of a lock file like the rest.
 RUN awk '/^[a-z]/ { wanted = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/ } wanted' \
       requirements-demo.lock > build.lock \
@@ -26,7 +26,9 @@ RUN awk '/^[a-z]/ { wanted = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trov
 COPY pyproject.toml README.md LICENSE ./
 COPY migrations migrations
 COPY operator operator
-COPY src src
+# Without src/mpesa_demo and src/mpesa_devkit: production has no use for them.
+COPY src/mpesa_gateway src/mpesa_gateway
+COPY src/daraja_simulator src/daraja_simulator
 # Into a root of its own: its layer is small, and the only one that a new version changes.
 RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . \
  && tools/bin/pip --python /opt/mpesa-gateway/bin/python install --quiet --no-compile \

@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PIP     = $(BIN)/pip --disable-pip-version-check --quiet
+# pip shows its own progress: the first install takes a minute or two.
+PIP     = $(BIN)/pip --disable-pip-version-check
 # Keeps what pip builds out of the way of the locked, hashed set.
 INSTALL = $(PIP) install --require-hashes --requirement $(1) && $(PIP) install --no-deps --no-build-isolation --editable .
 
@@ -12,35 +13,55 @@ INSTALL = $(PIP) install --require-hashes --requirement $(1) && $(PIP) install -
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-include compose.mk
+include compose/targets.mk
 
 .PHONY: demo
 demo: $(VENV)/.demo ## The whole system on this machine: one payment of every outcome, live (DEMO="--keep" leaves it running)
 	@$(BIN)/mpesa-gateway demo $(DEMO)
 
+.PHONY: dev
+dev: $(VENV)/.demo ## The same for a developer's day: fixed ports and key, data kept (DEV="--forward-to http://localhost:3000/mpesa")
+	@$(BIN)/mpesa-gateway dev $(DEV)
+
 .PHONY: test
 test: $(VENV)/.dev ## The tests, on a real Postgres and a real Redis (TESTS="tests/api -k callback" runs a few)
 	@BIN=$(BIN) ./scripts/test $(TESTS)
+
+.PHONY: test-stores
+test-stores: $(VENV)/.dev ## The tests that use stores, on Debian's own Postgres and Redis (apt), or on TEST_DATABASE_URL and TEST_REDIS_URL
+	@scripts/stores $(BIN)/python -m pytest $(or $(TESTS),tests/integration tests/api tests/commands) -m "not slow" --numprocesses $(or $(JOBS),2) --dist worksteal --quiet
 
 .PHONY: test-faults
 test-faults: $(VENV)/.dev ## The slow tests: hundreds of payments while processes are killed, Redis emptied, Postgres restarted; the demo under signals
 	@$(BIN)/python -m pytest -m slow --numprocesses 2 --dist worksteal --quiet
 
+.PHONY: test-outages
+test-outages: $(VENV)/.dev ## Real processes under load while Postgres is away for up to three minutes, or stands still for good
+	@MPESA_OUTAGES=run $(BIN)/python -m pytest tests/e2e/test_outages.py --quiet
+
+.PHONY: test-redis
+test-redis: $(VENV)/.dev ## The tests of Redis on another server than the wheel's 6.2 (REDIS=/usr/bin/redis-server, or a valkey-server)
+	@TEST_REDIS_SERVER=$(or $(REDIS),$(shell command -v redis-server)) $(BIN)/python -m pytest tests/integration --quiet -k "redis or token or budget"
+
 .PHONY: test-crash
 test-crash: $(VENV)/.dev ## kill -9 at every failpoint of every scenario, and the table of what it came to
-	@$(BIN)/python scripts/test-crash
+	@$(BIN)/python scripts/crash_suite.py
 
 .PHONY: test-planted
 test-planted: $(VENV)/.dev ## Proof that the suites can fail: each planted bug must be caught
-	@$(BIN)/python scripts/test-planted
+	@$(BIN)/python scripts/planted_suite.py
 
 .PHONY: chaos
-chaos: $(VENV)/.dev ## Ten minutes of load while processes, database and network are killed, stopped and cut (CHAOS_MINUTES=60, SEED=7, CHAOS_FAULTS=kills)
+chaos: $(VENV)/.dev ## Ten minutes of load while processes, database and network are killed, stopped and cut (CHAOS_MINUTES=60, SEED=7, CHAOS_FAULTS=kills, faults, outages or all)
 	@PYTHONPATH=tests $(BIN)/python -m harness.chaos
 
 .PHONY: test-rules
 test-rules: $(VENV)/.dev ## The chart's alerts ring when they should: by promtool (fetched with apt), and live, on gateways that are broken on purpose; and their runbooks
 	@PATH="$$PATH:$$(scripts/prometheus)" $(BIN)/python -m pytest tests/rules -q
+
+.PHONY: test-snippets
+test-snippets: $(VENV)/.docs ## The docs as a site in a real browser, their webhook functions in five languages, generated clients (installs Node.js, PHP, Java, Go and Chromium with apt)
+	@scripts/languages && MPESA_SNIPPETS=required $(BIN)/python -m pytest tests/docs/test_examples.py tests/docs/test_generated_clients.py tests/docs/test_site.py tests/docs/test_webhook_snippets.py -q
 
 .PHONY: test-simulation
 test-simulation: $(VENV)/.dev ## Layer B, for longer: any order of events, in virtual time (EXAMPLES=200 SEED=…)
@@ -48,7 +69,7 @@ test-simulation: $(VENV)/.dev ## Layer B, for longer: any order of events, in vi
 
 .PHONY: test-naive
 test-naive: $(VENV)/.dev ## The same kills for plain Huey with retries, in a column beside the gateway's (SEEDS="1 2")
-	@$(BIN)/python scripts/test-naive
+	@$(BIN)/python scripts/naive_suite.py
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Format, lint, strict types, import contracts
@@ -67,8 +88,12 @@ dashboards: $(VENV)/.dev ## Write the chart's Grafana dashboards again from scri
 	@PYTHONPATH=scripts $(BIN)/python -m grafana
 
 .PHONY: dashboards-preview
-dashboards-preview: $(VENV)/.bench ## A picture of each dashboard after a busy minute, in docs/img (needs Prometheus, or apt)
-	@PYTHONPATH=scripts:tests $(BIN)/python tests/dashboards/preview.py
+dashboards-preview: $(VENV)/.bench ## A picture of each dashboard, of an ordinary day and of a busy minute, in docs/img (needs Prometheus, or apt)
+	@PATH="$$PATH:$$(scripts/prometheus)" PYTHONPATH=scripts:tests $(BIN)/python tests/dashboards/preview.py
+
+.PHONY: pictures
+pictures: $(VENV)/.dev ## The docs' pictures of the demo and of a payment's timeline, from real runs, in docs/img
+	@PYTHONPATH=tests $(BIN)/python tests/docs/pictures.py
 
 .PHONY: test-dashboards
 test-dashboards: $(VENV)/.dev ## Every panel's query on a real Prometheus, over a gateway that has seen everything
@@ -80,30 +105,40 @@ lock: $(VENV)/.dev ## Write the lock files again from pyproject.toml
 
 .PHONY: audit
 audit: $(VENV)/.dev ## Known vulnerabilities of every locked package (AUDIT_UNREACHABLE=allow without a network)
-	@$(BIN)/python scripts/audit
+	@$(BIN)/python scripts/audit.py
 
 .PHONY: sbom
 sbom: $(VENV)/.dev ## CycloneDX SBOM of the locked packages into dist/ (SBOM_IMAGE names an image to describe too)
 	@BIN=$(BIN) SBOM_IMAGE=$(SBOM_IMAGE) ./scripts/sbom
 
-$(VENV)/.demo: requirements-demo.lock pyproject.toml
+$(VENV)/.demo: locks/requirements-demo.lock pyproject.toml
 	@echo "Installing what the demo needs into $(VENV) (once)"
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(call INSTALL,requirements-demo.lock)
+	@$(call INSTALL,locks/requirements-demo.lock)
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.lock pyproject.toml
+$(VENV)/.dev: locks/requirements-dev.lock pyproject.toml
 	@echo "Installing what the tests and linters need into $(VENV) (once)"
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(call INSTALL,requirements-dev.lock)
+	@$(call INSTALL,locks/requirements-dev.lock)
 	@touch $@ $(VENV)/.demo
 
-$(VENV)/.bench: requirements-bench.lock $(VENV)/.dev
+$(VENV)/.bench: locks/requirements-bench.lock $(VENV)/.dev
 	@echo "Installing what the benchmarks and pictures need into $(VENV) (once)"
-	@$(PIP) install --require-hashes --requirement requirements-bench.lock
+	@$(PIP) install --require-hashes --requirement locks/requirements-bench.lock
 	@touch $@
+
+$(VENV)/.docs: locks/requirements-docs.lock $(VENV)/.dev
+	@echo "Installing what builds the docs into $(VENV) (once)"
+	@$(PIP) install --require-hashes --requirement locks/requirements-docs.lock
+	@touch $@
+
+.PHONY: docs
+docs: $(VENV)/.docs ## The docs as a site with search, in site/ (a broken link fails)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo "The site is in site/. Look at it: python3 -m http.server --directory site 8000"
 
 .PHONY: bench
 bench: $(VENV)/.bench ## Measure against what this machine's Postgres can do; writes docs/performance.* (BENCH=short: a trial of 90 s)

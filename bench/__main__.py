@@ -9,18 +9,20 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench import burst, ingest, pushes, report, roles, webhooks
+from bench import burst, ingest, payments, pushes, report, roles, shares, webhooks
 from bench.figures import Figure, Plan
 from bench.rig import MissingToolError, Rig, rig
-from mpesa_gateway.log import configure_logging
+from mpesa_gateway.telemetry.log import configure_logging
 
 Part = Callable[[Rig, Plan, list[str]], list[Figure]]
 # Each with a fresh Postgres whose commits take so many milliseconds longer.
 PARTS: dict[str, tuple[float, list[Part]]] = {
     "callbacks": (0, [ingest.measure]),
     "slow-disk": (2, [ingest.measure_slow_disk]),
+    "payments": (0, [payments.measure]),
     "pushes": (0, [pushes.measure]),
     "webhooks": (0, [webhooks.measure_lag, webhooks.measure_deliveries]),
+    "shares": (0, [shares.measure]),
     "roles": (0, [roles.measure]),
     "burst": (burst.COMMIT_MS, [burst.measure]),
 }

@@ -19,6 +19,8 @@ PARTS = (
     "callbacks/s ÷ FastAPI",
     "callbacks/s ÷ Falcon, gthread",
     "rows missing",
+    "payments/s, 64 clients ÷ Go",
+    "payments/s ÷ FastAPI",
     "pushes in flight",
     "callback → webhook",
     "black hole",
@@ -37,7 +39,7 @@ SCALE_PARTS = (
     "room per million payments",
 )
 # Counts that are 0, or what was answered 200 was lost, or somebody got an answer of no use.
-NOTHING_OF = ("rows missing", "neither 200 nor 503", "not answered 200")
+NOTHING_OF = ("rows missing", "neither 200 nor 503", "not answered 200", "not answered 201")
 
 
 def problems(content: dict[str, list[dict[str, object]]], parts: tuple[str, ...]) -> list[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import psycopg
 
 from bench.load import Request
+from bench.rig import API_KEY
 
 SAFARICOM = "196.201.214.200"
 # 462 bytes. CheckoutRequestID and receipt differ from payment to payment.
@@ -29,7 +32,7 @@ _MINT = (
     " amount, phone, short_code, webhook_url, account_reference, description, push_state,"
     " prompt_until, callback_secret_sha256, checkout_request_id, next_query_at, created_at,"
     " updated_at)"
-    " SELECT uuidv7(), 'default', gen_random_uuid(), sha256('request'), 10,"
+    " SELECT uuidv7(), %(merchant)s, gen_random_uuid(), sha256('request'), 10,"
     " '2547' || lpad((n %% 100000000)::text, 8, '0'), '174379',"
     " (%(urls)s::text[])[1 + n %% %(count)s], 'payment', 'payment', 'ACCEPTED',"
     " now() + interval '90 s', %(secret)s,"
@@ -46,7 +49,15 @@ class Payments:
 
     conn: psycopg.Connection
     made: int = 0
+    merchant: str = "default"
     tokens: list[tuple[int, str, int]] = field(default_factory=list)
+
+    def newest(self) -> int:
+        """The highest row so far, of anybody."""
+        row = self.conn.execute("SELECT max(id) FROM transactions").fetchone()
+        assert row is not None
+        newest: int = row[0]
+        return newest
 
     def take(self, count: int, urls: list[str] | None = None) -> list[tuple[int, str, int]]:
         """Row, token and number of so many new payments, told at these webhook URLs in turn."""
@@ -54,6 +65,7 @@ class Payments:
         cursor = self.conn.execute(
             _MINT,
             {
+                "merchant": self.merchant,
                 "urls": urls,
                 "count": len(urls),
                 "secret": hashlib.sha256(_SECRET).digest(),
@@ -102,3 +114,20 @@ def count_missing(conn: psycopg.Connection, table: str, rows: list[int]) -> int:
     ).fetchone()
     assert found is not None
     return int(found[0])
+
+
+def initiate(phone: str, webhook_url: str) -> bytes:
+    """POST /initiate with a fresh key, as it stands on the wire."""
+    body = json.dumps(
+        {
+            "amount": "10",
+            "phone": phone,
+            "webhook_url": webhook_url,
+            "idempotency_key": str(uuid.uuid4()),
+        }
+    ).encode()
+    head = (
+        f"POST /initiate HTTP/1.1\r\nHost: pay\r\nContent-Type: application/json\r\n"
+        f"X-Internal-Secret: {API_KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body

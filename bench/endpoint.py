@@ -16,7 +16,7 @@ import uvloop
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 DELAY_S = 0.001
 BLACK_HOLE = "127.0.0.2"
-_TRANSACTION = re.compile(rb'"transaction_id": ?"([0-9a-f-]{36})"')
+_TRANSACTION = re.compile(rb'"transaction_id": ?"([0-9a-f-]+)"')
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 
 
@@ -75,6 +75,10 @@ class Endpoint:
         if black_hole:
             healthy[-1] = f"http://{BLACK_HOLE}:{self.black_hole_port}/webhooks"
         return healthy
+
+    def black_holes(self, count: int) -> list[str]:
+        """So many endpoints, each an origin of its own, that accept and never answer."""
+        return [f"http://127.0.1.{1 + it}:{self.black_hole_port}/webhooks" for it in range(count)]
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()

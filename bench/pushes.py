@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
-import uuid
 from collections.abc import Iterator
 
+from bench.data import initiate
 from bench.figures import Figure, Plan, at_least
 from bench.footprint import cpu_s
 from bench.load import Request, closed, quantile
-from bench.rig import API_KEY, Rig
+from bench.rig import Rig
 
 UPSTREAM_S = 2.0
 # The simulator's outcome for a phone that ends so: no callback.
@@ -22,19 +21,8 @@ def initiates() -> Iterator[Request]:
     """Payments of phones that nobody used, 10,000 at most; no callback comes."""
     while True:
         number = next(_PHONES)
-        body = json.dumps(
-            {
-                "amount": "10",
-                "phone": f"2547{number % 10_000:04d}{SILENT}",
-                "webhook_url": "http://127.0.0.1:8080/webhooks",
-                "idempotency_key": str(uuid.uuid4()),
-            }
-        ).encode()
-        head = (
-            f"POST /initiate HTTP/1.1\r\nHost: pay\r\nContent-Type: application/json\r\n"
-            f"X-Internal-Secret: {API_KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        yield number, head.encode() + body
+        phone = f"2547{number % 10_000:04d}{SILENT}"
+        yield number, initiate(phone, "http://127.0.0.1:8080/webhooks")
 
 
 def measure(rig: Rig, plan: Plan, notes: list[str]) -> list[Figure]:

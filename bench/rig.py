@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psycopg
 
-from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
-from mpesa_gateway.demo.processes import Process, answers, clean_env, free_port
+from mpesa_devkit.embedded import EmbeddedPostgres, EmbeddedRedis
+from mpesa_devkit.processes import Process, answers, clean_env, free_port
 
 HERE = Path(__file__).parent
 API_KEY = "bench-api-key-of-the-default-merchant"
@@ -87,8 +87,9 @@ class Rig:
         return psycopg.connect(self.database_url, autocommit=True)
 
     def api(self, port: int | None = None, **settings: str) -> Running:
-        """`mpesa-gateway api`, ready."""
+        """`mpesa-gateway api`, ready. Its callback URL is its own address."""
         port = port or free_port()
+        settings = {"safaricom_callback_url": f"http://127.0.0.1:{port}/callback", **settings}
         env = self.gateway_env({"server_port": str(port), **settings})
         return self._start("api", ["-m", "mpesa_gateway", "api"], port, env, f"{port}/readyz")
 
@@ -113,6 +114,21 @@ class Rig:
         if name == "go":
             return self._start(name, arguments, port, {}, "", program=build_go(self.directory))
         return self._start(name, ["-m", f"bench.peers.{name}", *arguments], port, {}, "")
+
+    def payment_peer(self, name: str, safaricom: str) -> Running:
+        """A peer that takes whole payments, ready. Raises MissingToolError."""
+        port = free_port()
+        arguments = [str(port), self.database_url, safaricom]
+        if name == "go":
+            program = build_go(self.directory)
+            return self._start(name, ["payments", *arguments], port, {}, "", program=program)
+        return self._start(name, ["-m", f"bench.peers.{name}", *arguments], port, {}, "")
+
+    def safaricom(self) -> Running:
+        """The stand-in for Safaricom that costs little. Raises MissingToolError without Go."""
+        port = free_port()
+        program = build_go(self.directory)
+        return self._start("safaricom", ["safaricom", str(port)], port, {}, "", program=program)
 
     def gateway_env(self, settings: Mapping[str, str]) -> dict[str, str]:
         """As shipped: JSON logs, metrics, tokens and allowlist are on."""

@@ -16,12 +16,12 @@ from rich.console import Console
 
 from bench import report, scale_load, scale_queries
 from bench.scale_build import FRESH, FULL, Built, build, find_built, scale_rig
-from mpesa_gateway.log import configure_logging
 from mpesa_gateway.store.migrations import (
     apply_migrations,
     load_migrations,
     migrations_directory,
 )
+from mpesa_gateway.telemetry.log import configure_logging
 
 CONSOLE = Console(width=140)
 # Postgres does not run as root, and whom it runs as must be able to reach its directory.

@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg
 
 from bench.rig import Rig
-from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
+from mpesa_devkit.embedded import EmbeddedPostgres, EmbeddedRedis
 from mpesa_gateway.store.migrations import (
     apply_migrations,
     load_migrations,

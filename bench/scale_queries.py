@@ -24,21 +24,23 @@ from bench.scale_build import FRESH, FULL, OPEN, RECENT, Built, Say, ScaleRig
 from mpesa_gateway.domain.ids import CallbackToken
 from mpesa_gateway.domain.transaction import PaymentRequest, Status
 from mpesa_gateway.store import (
-    ages,
+    backlog,
     callbacks,
     deliveries,
+    delivery_listing,
     events,
     inbox,
-    outbox,
-    queries,
+    pages,
+    payment_keys,
     redeliveries,
     stats,
+    status_queries,
 )
 from mpesa_gateway.store import transactions as store
 from mpesa_gateway.store.inbox import NewCallback
 from mpesa_gateway.store.pool import Connection, Pool
 from mpesa_gateway.store.transactions import Filter, Intent
-from mpesa_gateway.usecases.endings import new_id
+from mpesa_gateway.usecases.finalize import new_id
 
 REPEATS = 30
 # A slow one is not asked so often.
@@ -161,10 +163,20 @@ SWEEP = [
         "sweep: webhooks due",
         lambda it: deliveries.list_due(it.conn, it.now, fresh_before=it.now, limit=PAGE),
     ),
-    Query("sweep: payments to ask after", lambda it: queries.list_due(it.conn, it.now, PAGE)),
-    Query("sweep: dead pushes", lambda it: queries.list_expired_pushes(it.conn, it.now, PAGE)),
+    Query(
+        "sweep: webhooks due, each merchant's in turn",
+        lambda it: pages.list_deliveries(it.conn, it.now, fresh_before=it.now, limit=PAGE),
+    ),
+    Query(
+        "sweep: payments to query, each merchant's in turn",
+        lambda it: pages.list_queries(it.conn, it.now, PAGE),
+    ),
+    Query("sweep: payments to query", lambda it: status_queries.list_due(it.conn, it.now, PAGE)),
+    Query(
+        "sweep: dead pushes", lambda it: status_queries.list_expired_pushes(it.conn, it.now, PAGE)
+    ),
     Query("sweep: redeliveries", lambda it: redeliveries.list_due(it.conn, it.now, PAGE)),
-    Query("ages exporter", lambda it: ages.measure(it.conn, it.now)),
+    Query("ages exporter", lambda it: backlog.measure(it.conn, it.now)),
 ]
 CLAIMS = [
     Query(
@@ -175,7 +187,7 @@ CLAIMS = [
     Query(
         "claim a query",
         _rolled_back(
-            lambda it: queries.claim(
+            lambda it: status_queries.claim(
                 it.conn, next(it.open), lease_until=it.now + LEASE, now=it.now + timedelta(days=2)
             )
         ),
@@ -200,13 +212,14 @@ LOOKUPS = [
     ),
     Query("by public id", lambda it: store.find(it.conn, "default", next(it.recent).id)),
     Query(
-        "receipt that is new", lambda it: store.find_row_by_receipt(it.conn, f"UL{next(it.made)}")
+        "receipt that is new",
+        lambda it: payment_keys.find_receipt_owner(it.conn, f"UL{next(it.made)}"),
     ),
     Query(
         "webhooks and tries of a payment",
         lambda it: (
-            outbox.list_of_transaction(it.conn, row := next(it.recent).row),
-            outbox.list_attempts(it.conn, row),
+            delivery_listing.list_of_transaction(it.conn, row := next(it.recent).row),
+            delivery_listing.list_attempts(it.conn, row),
         ),
     ),
 ]
@@ -254,7 +267,9 @@ LISTS = [
     ),
     Query(
         "list: webhooks given up",
-        lambda it: outbox.list_newest(it.conn, state="EXHAUSTED", merchant=None, limit=50),
+        lambda it: delivery_listing.list_newest(
+            it.conn, state="EXHAUSTED", merchant=None, limit=50
+        ),
     ),
     Query("stats: what waits", lambda it: stats.measure(it.conn, it.now)),
     Query(

@@ -21,7 +21,7 @@ from mpesa_gateway.config import Config
 from mpesa_gateway.domain.delivery import Attempt, AttemptOutcome
 from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.services import open_services
-from mpesa_gateway.tasks import WorkQueue
+from mpesa_gateway.work_queue import WorkQueue
 
 RATE = 100.0
 CONNECTIONS = 32
@@ -36,7 +36,7 @@ _GIVE_UP = (
 
 
 @dataclass
-class _Lags:
+class Lags:
     """One run at a steady rate: the answers, and how late each webhook came."""
 
     acks: Sample
@@ -44,7 +44,7 @@ class _Lags:
     lost: int
 
 
-def _run(
+def run_lags(
     conn: psycopg.Connection,
     api: Running,
     endpoint: Endpoint,
@@ -52,7 +52,8 @@ def _run(
     *,
     seconds: float,
     urls: list[str],
-) -> _Lags:
+) -> Lags:
+    """At a steady rate; every webhook of a healthy endpoint has arrived at the end."""
     tokens = payments.take(int(RATE * seconds), urls)
     found = conn.execute(
         "SELECT id, internal_transaction_id::text, webhook_url FROM transactions"
@@ -70,10 +71,10 @@ def _run(
         what="every webhook of a healthy endpoint",
     )
     lags = [endpoint.arrived_at[name] - acks.sent_at[row] for row, name in healthy.items()]
-    return _Lags(acks, lags, len(requests) - len(acks.latencies))
+    return Lags(acks, lags, len(requests) - len(acks.latencies))
 
 
-def _give_up(conn: psycopg.Connection) -> None:
+def give_up(conn: psycopg.Connection) -> None:
     """What the black hole holds ends here, so that the next run has a worker with nothing to do."""
     # First what only waits for its turn: each would be a try of ten seconds.
     conn.execute(_GIVE_UP + b" AND lease_until IS NULL")
@@ -96,11 +97,11 @@ def measure_lag(rig: Rig, plan: Plan, notes: list[str]) -> list[Figure]:
     with rig.connect() as conn, Endpoint() as endpoint:
         payments = data.Payments(conn, made=50_000_000)
 
-        def run(*, black_hole: bool = False) -> _Lags:
+        def run(*, black_hole: bool = False) -> Lags:
             conn.execute("DELETE FROM failing_endpoints")
             urls = endpoint.urls(ENDPOINTS, black_hole=black_hole)
-            found = _run(conn, api, endpoint, payments, seconds=seconds, urls=urls)
-            _give_up(conn)
+            found = run_lags(conn, api, endpoint, payments, seconds=seconds, urls=urls)
+            give_up(conn)
             if found.lost:
                 notes.append(f"{found.lost} callbacks at {RATE:g}/s were not answered 200")
             return found
@@ -132,11 +133,11 @@ def measure_deliveries(rig: Rig, plan: Plan, notes: list[str]) -> list[Figure]:
     count = 200 if plan.short else 1500
     ratios, rates, alone = [], [], []
     with rig.connect() as conn, Endpoint() as endpoint:
-        payments = data.Payments(conn, made=60_000_000)
+        payments, urls = data.Payments(conn, made=60_000_000), endpoint.urls(ENDPOINTS)
         worker = rig.worker()
         for _ in range(1 if plan.short else 3):
-            alone.append(_transactions_alone(rig, _due(conn, payments, endpoint, count)))
-            rates.append(_delivered(rig, conn, _due(conn, payments, endpoint, count)))
+            alone.append(_transactions_alone(rig, make_deliveries(conn, payments, count, urls)))
+            rates.append(_delivered(rig, conn, make_deliveries(conn, payments, count, urls)))
             ratios.append(rates[-1] / alone[-1])
         rig.end(worker)
     return [
@@ -146,11 +147,11 @@ def measure_deliveries(rig: Rig, plan: Plan, notes: list[str]) -> list[Figure]:
     ]
 
 
-def _due(
-    conn: psycopg.Connection, payments: data.Payments, endpoint: Endpoint, count: int
+def make_deliveries(
+    conn: psycopg.Connection, payments: data.Payments, count: int, urls: list[str]
 ) -> list[int]:
     """Deliveries that wait, of payments that failed; far enough off that no sweeper takes them."""
-    rows = [row for row, _, _ in payments.take(count, endpoint.urls(ENDPOINTS))]
+    rows = [row for row, _, _ in payments.take(count, urls)]
     conn.execute(
         "UPDATE transactions SET status = 'FAILED', failure_reason = 'cancelled', result_code ="
         " '1032', settled_by = 'callback', finished_at = now(), next_query_at = NULL"
@@ -160,7 +161,7 @@ def _due(
     cursor = conn.execute(
         "INSERT INTO deliveries (webhook_id, transaction_id, merchant, type, url, origin, body,"
         " next_attempt_at, created_at)"
-        " SELECT 'msg_' || id, id, 'default', 'transaction.failed', webhook_url,"
+        " SELECT 'msg_' || id, id, merchant, 'transaction.failed', webhook_url,"
         " rtrim(webhook_url, '/webhooks'), convert_to(format('{\"transaction_id\": \"%%s\"}',"
         " internal_transaction_id), 'utf8'), now() + interval '1 hour', now()"
         " FROM transactions WHERE id = ANY(%s) RETURNING id",
@@ -169,13 +170,14 @@ def _due(
     return [row for (row,) in cursor]
 
 
-def _make_due(conn: psycopg.Connection, ids: list[int]) -> None:
+def make_due(conn: psycopg.Connection, ids: list[int]) -> None:
+    """From now on a sweeper takes them."""
     conn.execute("UPDATE deliveries SET next_attempt_at = now() WHERE id = ANY(%s)", [ids])
 
 
 def _delivered(rig: Rig, conn: psycopg.Connection, ids: list[int]) -> float:
     """Deliveries a second of a worker that was told of all of them at once."""
-    _make_due(conn, ids)
+    make_due(conn, ids)
     WorkQueue(rig.redis.url()).push([Work(WorkKind.DELIVERY, it) for it in ids])
     started = datetime.now(UTC)
     question = "SELECT count(*), max(finished_at) FROM deliveries WHERE id = ANY(%s) AND state = %s"
@@ -209,7 +211,7 @@ def _transactions_alone(rig: Rig, ids: list[int]) -> float:
     """The product's own claim and result, with nothing between them, in as many threads."""
     with open_services(Config.from_env(rig.gateway_env({}))) as services, rig.connect() as conn:
         deliveries = replace(services.deliveries, webhooks=Instant())
-        _make_due(conn, ids)
+        make_due(conn, ids)
         started = time.perf_counter()
         with ThreadPoolExecutor(THREADS) as threads:
             list(threads.map(_until_tried(deliveries.attempt), ids))

@@ -12,15 +12,15 @@ from typing import Any
 import aiohttp
 
 from mpesa_gateway.errors import GatewayError
-from mpesa_gateway.log import get_logger
+from mpesa_gateway.telemetry.log import get_logger
 from mpesa_operator import metrics
 from mpesa_operator.bundle import merchant_key
+from mpesa_operator.cache import Body, Objects, body_key
 from mpesa_operator.cluster import Cluster, ClusterError
-from mpesa_operator.objects import Body, Objects, body_key
 from mpesa_operator.publication import Publication
-from mpesa_operator.queue import Queue, Turn
 from mpesa_operator.reconcile import Reconciler
 from mpesa_operator.settings import Settings
+from mpesa_operator.workqueue import Queue, Turn
 
 LOGGER = get_logger(__name__)
 TURNS_AT_ONCE = 16
@@ -50,7 +50,7 @@ class App:
     ) -> None:
         self._cluster = cluster
         self._settings = settings
-        self._objects = Objects()
+        self._objects = Objects(settings.gateway)
         self._queue = Queue(time.monotonic)
         self._publication = Publication(cluster, settings)
         self._reconciler = Reconciler(
@@ -69,6 +69,7 @@ class App:
         begun = time.monotonic()
         while True:
             try:
+                await self._reconciler.load_seal()
                 await self._publication.load()
                 await self._list_all(strict=time.monotonic() - begun < START_PATIENCE_S)
                 await self._reconciler.pods.look()

@@ -15,16 +15,19 @@ from lightkube.core.exceptions import ConfigError as LightkubeConfigError
 from lightkube.generic_resource import create_namespaced_resource
 from lightkube.models.core_v1 import EventSource, ObjectReference
 from lightkube.models.meta_v1 import ObjectMeta, OwnerReference
-from lightkube.resources.core_v1 import ConfigMap, Event, Pod, Secret
+from lightkube.resources.apps_v1 import Deployment
+from lightkube.resources.core_v1 import ConfigMap, Event, Namespace, Pod, Secret
 from lightkube.types import PatchType
 
 from mpesa_gateway.errors import GatewayError
 from mpesa_operator.credentials import SecretData
+from mpesa_operator.ownership import is_restored, owner_reference
 from mpesa_operator.plan import Generated, Merchant
-from mpesa_operator.platform import FIELD_MANAGER, FINALIZER, GROUP, KIND, PLURAL, VERSION
-from mpesa_operator.pods import PodAddress
+from mpesa_operator.platform_settings import FIELD_MANAGER, FINALIZER, GROUP, KIND, PLURAL, VERSION
+from mpesa_operator.pods import PodAddress, read_address
+from mpesa_operator.seal import SEAL_KEY, make_seal_key
 
-METRICS_PORT_NAME = "metrics"
+MAKER = f"{FIELD_MANAGER}-maker"
 COMPONENTS = ("api", "worker")
 TIMEOUT_S = 15.0
 MerchantConfig = create_namespaced_resource(GROUP, VERSION, KIND, PLURAL)
@@ -78,20 +81,47 @@ class Cluster:
         except _FAILURES as error:
             raise _failure("MerchantConfigs cannot be listed", error) from None
 
+    async def namespace_labels(self) -> dict[str, dict[str, str]]:
+        """The labels of every namespace, by name."""
+        try:
+            found = [it async for it in self._client.list(Namespace, chunk_size=500)]
+        except _FAILURES as error:
+            raise _failure("namespaces cannot be listed", error) from None
+        metas = [it.metadata for it in found if it.metadata is not None]
+        return {str(meta.name): dict(meta.labels or {}) for meta in metas}
+
     async def find_secret(self, namespace: str, name: str) -> SecretData | None:
         """The values of a Secret; None when there is none."""
         secret = await self._find(Secret, namespace, name)
         return None if secret is None else _decoded(secret)
+
+    async def find_merchant(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """The MerchantConfig as it is now; None when there is none."""
+        try:
+            return _plain(await self._client.get(MerchantConfig, name, namespace=namespace))
+        except _FAILURES as error:
+            failure = _failure("a MerchantConfig cannot be read", error)
+            if failure.status == 404:
+                return None
+            raise failure from None
+
+    async def find_bundle(self, namespace: str, name: str) -> tuple[SecretData, str]:
+        """The values of a bundle Secret and its version; `{}` and no version when there is none."""
+        secret = await self._find(Secret, namespace, name)
+        return ({}, "") if secret is None else (_decoded(secret), _version(secret))
 
     async def find_generated(self, merchant: Merchant, name: str) -> Generated | None:
         """The Secret with the generated name, and whether it belongs to the MerchantConfig."""
         secret = await self._find(Secret, merchant.namespace, name)
         if secret is None:
             return None
-        owners = (secret.metadata.ownerReferences if secret.metadata else None) or []
-        owned = any(owner.uid == merchant.uid for owner in owners)
-        version = (secret.metadata.resourceVersion if secret.metadata else None) or ""
-        return Generated(_decoded(secret) if owned else {}, owned, version)
+        meta = secret.metadata or ObjectMeta()
+        owned = any(owner.uid == merchant.uid for owner in meta.ownerReferences or [])
+        restored = not owned and is_restored(
+            meta.labels or {}, meta.ownerReferences or [], merchant
+        )
+        data = _decoded(secret) if owned or restored else {}
+        return Generated(data, owned, meta.resourceVersion or "", restored)
 
     async def _find(self, kind: type[Secret], namespace: str, name: str) -> Secret | None:
         try:
@@ -106,16 +136,9 @@ class Cluster:
         self, merchant: Merchant, name: str, data: SecretData, labels: dict[str, str]
     ) -> Generated:
         """Make the generated Secret; a ClusterError with status 409 when there is one already."""
-        owner = OwnerReference(
-            apiVersion=f"{GROUP}/{VERSION}",
-            kind=KIND,
-            name=merchant.name,
-            uid=merchant.uid,
-            controller=True,
-            blockOwnerDeletion=False,
-        )
+        owners = [OwnerReference(**owner_reference(merchant))]
         metadata = ObjectMeta(
-            name=name, namespace=merchant.namespace, labels=labels, ownerReferences=[owner]
+            name=name, namespace=merchant.namespace, labels=labels, ownerReferences=owners
         )
         try:
             made = await self._client.create(
@@ -123,26 +146,54 @@ class Cluster:
             )
         except _FAILURES as error:
             raise _failure("the generated Secret cannot be written", error) from None
-        version = (made.metadata.resourceVersion if made.metadata else None) or ""
-        return Generated(data, owned=True, resource_version=version)
+        return Generated(data, owned=True, resource_version=_version(made))
 
     async def update_generated(
         self, merchant: Merchant, name: str, before: Generated, data: SecretData
     ) -> Generated:
         """Write the values of our own Secret, unless somebody changed it since it was read."""
         gone: dict[str, str | None] = dict.fromkeys(set(before.data) - set(data))
-        patch = {
-            "metadata": {"resourceVersion": before.resource_version},
-            "data": {**gone, **_encoded(data)},
-        }
+        metadata: dict[str, Any] = {"resourceVersion": before.resource_version}
+        if not before.owned:
+            metadata["ownerReferences"] = [owner_reference(merchant)]
+        patch = {"metadata": metadata, "data": {**gone, **_encoded(data)}}
         try:
             made = await self._client.patch(
                 Secret, name, patch, namespace=merchant.namespace, patch_type=PatchType.MERGE
             )
         except _FAILURES as error:
             raise _failure("the generated Secret cannot be written", error) from None
-        version = (made.metadata.resourceVersion if made.metadata else None) or ""
-        return Generated(data, owned=True, resource_version=version)
+        return Generated(data, owned=True, resource_version=_version(made))
+
+    async def write_bundle(
+        self,
+        namespace: str,
+        name: str,
+        data: SecretData,
+        labels: dict[str, str],
+        *,
+        version: str,
+    ) -> str:
+        """Make a bundle Secret hold exactly these values, unless it is another version by now.
+
+        Returns the new version. Raises ClusterError 409 when somebody else wrote in between.
+        """
+        metadata = ObjectMeta(name=name, namespace=namespace, labels=labels)
+        try:
+            if not version:
+                # Another manager's, so that it takes nothing away from who was faster.
+                empty = Secret(metadata=metadata, type="Opaque")
+                made = await self._client.apply(empty, field_manager=MAKER, force=True)
+                if made.data:
+                    raise ClusterError("the bundle cannot be written", 409, "it was made meanwhile")
+                version = _version(made)
+            metadata = ObjectMeta(
+                name=name, namespace=namespace, labels=labels, resourceVersion=version
+            )
+            secret = Secret(metadata=metadata, type="Opaque", data=_encoded(data))
+            return _version(await self._client.apply(secret, force=True))
+        except _FAILURES as error:
+            raise _failure("the bundle cannot be written", error) from None
 
     async def apply_secret(
         self, namespace: str, name: str, data: SecretData, labels: dict[str, str]
@@ -165,16 +216,14 @@ class Cluster:
         except _FAILURES as error:
             raise _failure("the allowlist cannot be written", error) from None
 
-    async def set_finalizer(self, merchant: Merchant, *, present: bool) -> dict[str, Any] | None:
+    async def set_finalizer(
+        self, namespace: str, name: str, uid: str, *, present: bool
+    ) -> dict[str, Any] | None:
         """Add or remove our finalizer, whatever others do to the list. None when it is gone."""
         for _ in range(5):
             try:
-                found = _plain(
-                    await self._client.get(
-                        MerchantConfig, merchant.name, namespace=merchant.namespace
-                    )
-                )
-                return await self._set_finalizer(merchant, found, present=present)
+                found = await self._client.get(MerchantConfig, name, namespace=namespace)
+                return await self._set_finalizer(_plain(found), uid, present=present)
             except _FAILURES as error:
                 failure = _failure("the finalizer cannot be written", error)
                 if failure.status == 404:
@@ -184,22 +233,39 @@ class Cluster:
         raise ClusterError("the finalizer cannot be written", 409, "it keeps changing")
 
     async def _set_finalizer(
-        self, merchant: Merchant, found: dict[str, Any], *, present: bool
+        self, found: dict[str, Any], uid: str, *, present: bool
     ) -> dict[str, Any] | None:
         meta = found["metadata"]
         finalizers = [it for it in meta.get("finalizers") or [] if it != FINALIZER]
         wanted = [*finalizers, FINALIZER] if present else finalizers
-        if meta["uid"] != merchant.uid or (present and meta.get("deletionTimestamp")):
+        if meta["uid"] != uid or (present and meta.get("deletionTimestamp")):
             return None
         version = {"resourceVersion": meta["resourceVersion"], "finalizers": wanted}
         patched = await self._client.patch(
             MerchantConfig,
-            merchant.name,
+            meta["name"],
             {"metadata": version},
-            namespace=merchant.namespace,
+            namespace=meta["namespace"],
             patch_type=PatchType.MERGE,
         )
         return _plain(patched)
+
+    async def delete_deployment(self, namespace: str, name: str) -> None:
+        """Delete a Deployment, its pods in the background; one that is gone needs nothing."""
+        try:
+            await self._client.delete(Deployment, name, namespace=namespace)
+        except _FAILURES as error:
+            failure = _failure("the operator's Deployment cannot be deleted", error)
+            if failure.status != 404:
+                raise failure from None
+
+    async def count_pods(self, namespace: str, labels: Mapping[str, str]) -> int:
+        """How many pods have these labels."""
+        try:
+            found = self._client.list(Pod, namespace=namespace, labels=cast("Any", dict(labels)))
+            return len([pod async for pod in found])
+        except _FAILURES as error:
+            raise _failure("pods cannot be listed", error) from None
 
     async def patch_status(
         self, merchant: Merchant, status: Mapping[str, Any]
@@ -223,26 +289,22 @@ class Cluster:
         return _plain(patched)
 
     async def ready_pods(
-        self, namespace: str, instance: str, default_port: int
+        self, namespace: str, release: Mapping[str, str], default_port: int
     ) -> list[PodAddress]:
         """The release's API and worker pods that are ready and not on their way out."""
         try:
-            pods = [pod async for pod in self._pods(namespace, instance)]
+            pods = [pod async for pod in self._pods(namespace, release)]
         except _FAILURES as error:
             raise _failure("pods cannot be listed", error) from None
-        found = (_address(pod, default_port) for pod in pods)
+        found = (read_address(pod, default_port) for pod in pods)
         return sorted((pod for pod in found if pod is not None), key=lambda pod: pod.name)
 
-    def _pods(self, namespace: str, instance: str) -> Any:
-        labels = {
-            "app.kubernetes.io/name": "mpesa-gateway",
-            "app.kubernetes.io/instance": instance,
-            "app.kubernetes.io/component": list(COMPONENTS),
-        }
+    def _pods(self, namespace: str, release: Mapping[str, str]) -> Any:
+        labels = {**release, "app.kubernetes.io/component": list(COMPONENTS)}
         return self._client.list(Pod, namespace=namespace, labels=cast("Any", labels))
 
     async def annotate_pods(
-        self, namespace: str, instance: str, annotations: Mapping[str, str]
+        self, namespace: str, release: Mapping[str, str], annotations: Mapping[str, str]
     ) -> int:
         """Annotate the release's API and worker pods, ready or not; how many there are.
 
@@ -251,7 +313,7 @@ class Cluster:
         try:
             names = [
                 pod.metadata.name
-                async for pod in self._pods(namespace, instance)
+                async for pod in self._pods(namespace, release)
                 if pod.metadata and pod.metadata.name
             ]
         except _FAILURES as error:
@@ -270,6 +332,11 @@ class Cluster:
             failure = _failure("a pod cannot be annotated", error)
             if failure.status != 404:
                 raise failure from None
+
+    async def make_seal(self, namespace: str, name: str, labels: dict[str, str]) -> SecretData:
+        """Make the operator's own secret, and return what is there. Never replaces one."""
+        await self.apply_secret(namespace, name, {SEAL_KEY: make_seal_key()}, labels)
+        return await self.find_secret(namespace, name) or {}
 
     async def post_event(
         self, merchant: Merchant, *, warning: bool, reason: str, text: str
@@ -304,18 +371,8 @@ def _plain(item: Any) -> dict[str, Any]:
     return dict(item)
 
 
-def _address(pod: Pod, default_port: int) -> PodAddress | None:
-    """Where a ready pod reports: its IP, and the port that it calls `metrics`."""
-    meta, status, spec = pod.metadata, pod.status, pod.spec
-    if meta is None or status is None or spec is None:
-        return None
-    ready = any(it.type == "Ready" and it.status == "True" for it in status.conditions or [])
-    if not ready or meta.deletionTimestamp is not None or not status.podIP:
-        return None
-    ports = [port for container in spec.containers for port in container.ports or []]
-    port = next((it.containerPort for it in ports if it.name == METRICS_PORT_NAME), default_port)
-    component = (meta.labels or {}).get("app.kubernetes.io/component", "")
-    return PodAddress(meta.name or "", component, status.podIP, port)
+def _version(secret: Secret) -> str:
+    return (secret.metadata.resourceVersion if secret.metadata else None) or ""
 
 
 def _decoded(secret: Secret) -> dict[str, bytes]:

@@ -15,6 +15,19 @@ PUBLISHED = "Published"
 LOADED = "Loaded"
 WEBHOOK_HEALTHY = "WebhookHealthy"
 READY = "Ready"
+# These two are there only while they are true.
+SUSPENDED = "Suspended"
+STALLED = "Stalled"
+# What only an edit can repair: whoever waits for Ready may stop waiting.
+STALLING = (
+    "AllowlistOutsidePlatform",
+    "ApiKeyConflict",
+    "EnvironmentMismatch",
+    "FileTooLarge",
+    "Rejected",
+    "ShortCodeConflict",
+    "WebhookRefused",
+)
 TYPES = (RESOLVED, VALID, PUBLISHED, LOADED, WEBHOOK_HEALTHY, READY)
 
 
@@ -70,6 +83,19 @@ def read_time(text: str | None) -> datetime | None:
     return None if not text else datetime.fromisoformat(text)
 
 
+SUSPENDED_MESSAGE = "spec.suspended is true: new payments are refused, callbacks still settle."
+
+
+def flags(ready: Condition, *, suspended: bool) -> list[Condition]:
+    """The conditions that are there only while they are true."""
+    found = []
+    if suspended:
+        found.append(Condition(SUSPENDED, "True", SUSPENDED, SUSPENDED_MESSAGE))
+    if ready.status == "False" and ready.reason in STALLING:
+        found.append(Condition(STALLED, "True", ready.reason, ready.message))
+    return found
+
+
 def ready(conditions: Mapping[str, Condition], *, suspended: bool, was_ready: bool) -> Condition:
     """Whether payments may start: the first thing that fails says why not.
 
@@ -80,13 +106,13 @@ def ready(conditions: Mapping[str, Condition], *, suspended: bool, was_ready: bo
         condition = conditions[kind]
         if condition.status == "False":
             return Condition(READY, "False", condition.reason, condition.message)
-    if suspended:
-        message = "spec.suspended is true: new payments are refused, callbacks still settle."
-        return Condition(READY, "False", "Suspended", message)
     for kind in (RESOLVED, PUBLISHED, LOADED):
         condition = conditions[kind]
         if condition.status == "Unknown" and not (kind == LOADED and was_ready):
             return Condition(READY, "False", condition.reason, condition.message)
+    if suspended:
+        # As asked for, and so ready: a rollout must not wait for payments to start.
+        return Condition(READY, "True", SUSPENDED, SUSPENDED_MESSAGE)
     if conditions[VALID].reason == "Checking":
         return Condition(READY, "Unknown", "Checking", conditions[VALID].message)
     message = "Every ready pod has loaded the merchant: payments can start."

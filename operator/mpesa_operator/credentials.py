@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mpesa_gateway.domain.merchant import Credentials
-from mpesa_operator.keys import is_signing_secret
-from mpesa_operator.spec import CredentialsRef, SigningSecretRef
+from mpesa_operator.keys import is_signing_secret, sha256_hex
+from mpesa_operator.seal import Seal
+from mpesa_operator.spec import ApiKey, CredentialsRef, SigningSecretRef
 
 LONGEST_VALUE = 512
+# An API key opens a merchant's money: as long as 128 random bits in hexadecimal digits, and no
+# single character over and over.
+SHORTEST_API_KEY, LEAST_CHARACTERS = 32, 8
 
 SecretData = Mapping[str, bytes]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why something cannot be done: a reason in one word, and a sentence."""
+    """Why something cannot be done: a reason in one word, and a sentence.
+
+    `holder` is the merchant that has what was asked for; only the sentence is shown.
+    """
 
     reason: str
     message: str
+    holder: str | None = None
 
 
 def resolve_credentials(ref: CredentialsRef, data: SecretData | None) -> Credentials | Problem:
@@ -50,6 +56,25 @@ def resolve_signing_secret(ref: SigningSecretRef, data: SecretData | None) -> st
     return value
 
 
+def resolve_api_key(api_key: ApiKey, data: SecretData | None) -> str | Problem:
+    """The SHA-256 of the API key that the merchant brings."""
+    ref = api_key.secret_ref
+    if ref is None:
+        return api_key.sha256 or Problem("InvalidValue", "spec.apiKey has neither key nor digest.")
+    if data is None:
+        return _not_found(ref.name)
+    value = _value(ref.name, ref.key, data)
+    if isinstance(value, Problem):
+        return value
+    if len(value) < SHORTEST_API_KEY or len(set(value)) < LEAST_CHARACTERS or " " in value:
+        return Problem(
+            "WeakApiKey",
+            f"Key {ref.key} of Secret {ref.name} is no API key: it needs {SHORTEST_API_KEY}"
+            f" characters or more, {LEAST_CHARACTERS} different ones, and no blanks.",
+        )
+    return sha256_hex(value)
+
+
 def _not_found(name: str) -> Problem:
     return Problem("SecretNotFound", f"Secret {name} does not exist in this namespace.")
 
@@ -73,10 +98,11 @@ def _value(name: str, key: str, data: SecretData) -> str | Problem:
     return value
 
 
-def credentials_digest(uid: str, credentials: Credentials) -> str:
-    """Tells whether a consumer key and secret were checked before; keyed by the object's uid.
+def credentials_digest(seal: Seal, uid: str, credentials: Credentials) -> str:
+    """Tells whether a consumer key and secret were checked before.
 
+    It stands in the status, so it is keyed by the operator's secret: nobody can try guesses on it.
     The passkey is no part of it: it is not used to get a token.
     """
-    text = f"{credentials.consumer_key}\0{credentials.consumer_secret}"
-    return hmac.new(uid.encode(), text.encode(), hashlib.sha256).hexdigest()[:16]
+    parts = (uid, credentials.consumer_key, credentials.consumer_secret)
+    return seal.seal("checked-credentials", *parts)[:16]

@@ -1,4 +1,4 @@
-"""Asks Daraja whether a consumer key and secret are good: one OAuth request.
+"""Asks Daraja whether a consumer key and secret are good: one OAuth request, two for a refusal.
 
 A new token may end the previous one of the same app, so this is done only when the credentials have
 changed, and every six hours. The pods get a new one by themselves when theirs is refused.
@@ -6,9 +6,9 @@ changed, and every six hours. The pods get a new one by themselves when theirs i
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -16,14 +16,17 @@ from typing import Literal
 import aiohttp
 
 from mpesa_gateway.domain.merchant import Credentials
-from mpesa_operator.answers import read_body
+from mpesa_gateway.domain.oauth import classify_token
+from mpesa_gateway.telemetry.log import get_logger
+from mpesa_operator.answers import IDENTITY, read_body
 from mpesa_operator.conditions import VALID, Condition
-from mpesa_operator.platform import CHECK_INTERVAL, CHECK_PATIENCE, CHECK_RETRY
+from mpesa_operator.platform_settings import CHECK_INTERVAL, CHECK_PATIENCE, CHECK_RETRY
 
+LOGGER = get_logger(__name__)
 TOKEN_PATH = "/oauth/v1/generate"  # noqa: S105 - a path
 TIMEOUT_S = 10.0
 LONGEST_ANSWER = 64 * 1024
-REFUSALS = (400, 401)
+SECOND_LOOK_S = 0.5
 
 Outcome = Literal["valid", "rejected", "unreachable"]
 
@@ -51,16 +54,11 @@ def check_due(check: Check, digest: str, uid: str, now: datetime) -> bool:
 
 
 def classify(status: int, body: bytes) -> Outcome:
-    """What an answer says about the credentials. Only 400 and 401 speak against them."""
-    if status in REFUSALS:
-        return "rejected"
-    try:
-        document = json.loads(body)
-    except ValueError:
-        return "unreachable"
-    if status == 200 and isinstance(document, dict) and document.get("access_token"):
+    """What an answer says about the credentials, in the gateway's own reading."""
+    answer = classify_token(status, body)
+    if answer.token is not None:
         return "valid"
-    return "unreachable"
+    return "rejected" if answer.refused else "unreachable"
 
 
 def valid_condition(check: Check, digest: str | None, now: datetime) -> Condition:
@@ -88,17 +86,36 @@ _OUTCOMES = {
 
 
 async def ask(session: aiohttp.ClientSession, base_url: str, credentials: Credentials) -> Outcome:
-    """One request. The token is thrown away."""
+    """What Daraja says of the credentials. The token is thrown away.
+
+    A refusal is asked for once more: good credentials were answered with 400 and no body now and
+    then (public issues).
+    """
+    outcome = await _ask_once(session, base_url, credentials)
+    if outcome != "rejected":
+        return outcome
+    await asyncio.sleep(SECOND_LOOK_S)
+    again = await _ask_once(session, base_url, credentials)
+    return "rejected" if again == "unreachable" else again
+
+
+async def _ask_once(
+    session: aiohttp.ClientSession, base_url: str, credentials: Credentials
+) -> Outcome:
     pair = f"{credentials.consumer_key}:{credentials.consumer_secret}".encode()
     auth = "Basic " + base64.b64encode(pair).decode()
     try:
         async with session.get(
             f"{base_url}{TOKEN_PATH}",
             params={"grant_type": "client_credentials"},
-            headers={"Authorization": auth},
+            headers={"Authorization": auth, **IDENTITY},
             timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
             allow_redirects=False,
         ) as answer:
             return classify(answer.status, await read_body(answer, LONGEST_ANSWER))
     except (aiohttp.ClientError, TimeoutError, ValueError):
+        return "unreachable"
+    except Exception as error:
+        # The last resort: no answer may end the operator.
+        LOGGER.exception("credentials check failed unexpectedly", problem=type(error).__name__)
         return "unreachable"

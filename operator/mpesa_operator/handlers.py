@@ -11,7 +11,7 @@ from typing import Any
 import kopf
 
 from mpesa_operator.app import App
-from mpesa_operator.platform import GROUP, PLURAL, VERSION
+from mpesa_operator.platform_settings import GROUP, PLURAL, VERSION
 from mpesa_operator.settings import Settings
 
 ANNOTATION_PREFIX = "operator.mpesa-gateway.dev"
@@ -72,6 +72,10 @@ def make_settings() -> kopf.OperatorSettings:
     return settings
 
 
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
 async def run_kopf(app: App, settings: Settings) -> None:
     """Watch until a signal ends the process."""
     namespaces = settings.watch_namespaces
@@ -81,5 +85,5 @@ async def run_kopf(app: App, settings: Settings) -> None:
         standalone=True,
         clusterwide=not namespaces,
         namespaces=namespaces,
-        liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
+        liveness_endpoint=f"http://{_in_url(settings.host)}:{settings.health_port}/healthz",
     )

@@ -10,6 +10,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import REGISTRY, Collector
 
+from mpesa_operator.conditions import READY, SUSPENDED
+
 _SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 reconcile_seconds = Histogram(
@@ -41,6 +43,10 @@ last_sweep = Gauge(
 heartbeat = Gauge(
     "mpesa_operator_heartbeat_timestamp_seconds", "When the operator's loop last came round."
 )
+orphaned_merchants = Gauge(
+    "mpesa_operator_orphaned_merchants",
+    "Published merchants whose MerchantConfig vanished without a drain, and that drain now.",
+)
 invalid_objects = Gauge(
     "mpesa_operator_invalid_objects", "MerchantConfigs whose spec this operator cannot read."
 )
@@ -49,16 +55,16 @@ invalid_objects = Gauge(
 Conditions = Mapping[str, str]
 
 
-SUSPENDED = "Suspended"
-
-
 def countable(status: Mapping[str, Any]) -> dict[str, str]:
     """The conditions of a MerchantConfig's status, as they are counted.
 
-    Who was suspended on purpose is not ready, and nothing is wrong: the status is told apart.
+    A merchant that is suspended on purpose is ready and takes no payments: it has a status of
+    its own.
     """
     return {
-        item["type"]: SUSPENDED if item.get("reason") == SUSPENDED else item["status"]
+        item["type"]: SUSPENDED
+        if (item["type"], item.get("reason")) == (READY, SUSPENDED)
+        else item["status"]
         for item in status.get("conditions") or []
     }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mpesa_operator.conditions import LOADED, WEBHOOK_HEALTHY, Condition
+from mpesa_operator.documents import parse_json
 
+METRICS_PORT_NAME = "metrics"
 REPORT_VERSION = 1
 NAMED_IN_MESSAGE = 3
 LONGEST_SENTENCE = 256
@@ -41,7 +42,7 @@ class Report:
 
 def read_report(body: bytes) -> Report:
     """A pod's answer. Raises ValueError when it is not one that we understand."""
-    document = json.loads(body)
+    document = parse_json(body)
     if not isinstance(document, dict) or document.get("version") != REPORT_VERSION:
         raise ValueError("not a report of this version")
     merchants = document.get("merchants")
@@ -134,3 +135,17 @@ def _names(pods: list[PodView]) -> str:
     names = sorted(pod.name for pod in pods)
     shown = ", ".join(names[:NAMED_IN_MESSAGE])
     return shown if len(names) <= NAMED_IN_MESSAGE else f"{shown} and others"
+
+
+def read_address(pod: Any, default_port: int) -> PodAddress | None:
+    """Where a ready pod of Kubernetes reports: its IP, and the port that it calls `metrics`."""
+    meta, status, spec = pod.metadata, pod.status, pod.spec
+    if meta is None or status is None or spec is None:
+        return None
+    ready = any(it.type == "Ready" and it.status == "True" for it in status.conditions or [])
+    if not ready or meta.deletionTimestamp is not None or not status.podIP:
+        return None
+    ports = [port for container in spec.containers for port in container.ports or []]
+    port = next((it.containerPort for it in ports if it.name == METRICS_PORT_NAME), default_port)
+    component = (meta.labels or {}).get("app.kubernetes.io/component", "")
+    return PodAddress(meta.name or "", component, status.podIP, port)

@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 
 from mpesa_gateway.domain.bundle import bundle_sha256, file_digest, file_name
 from mpesa_gateway.domain.merchant import Network
-from mpesa_gateway.log import get_logger
+from mpesa_gateway.telemetry.log import get_logger
 from mpesa_operator import metrics
 from mpesa_operator.allowlist import parse_cidrs, readable_copy
 from mpesa_operator.bundle import (
     LARGEST_SHARD,
+    Applied,
     Files,
     all_files,
     apply_changes,
@@ -27,9 +28,11 @@ from mpesa_operator.bundle import (
     shard_bytes,
     shard_of,
 )
+from mpesa_operator.claims import holders
 from mpesa_operator.cluster import Cluster, ClusterError
 from mpesa_operator.credentials import Problem
-from mpesa_operator.entry import allowed_cidrs, read_entry
+from mpesa_operator.merchant_file import allowed_cidrs, read_entry
+from mpesa_operator.retired import RETIRED_KEYS, Retired, read_retired, retire, write_retired
 from mpesa_operator.settings import Settings
 
 LOGGER = get_logger(__name__)
@@ -38,6 +41,8 @@ AGAIN_ANNOTATION = "mpesa-gateway.dev/merchants-bumped-at"
 # Changes that come within this time share a write.
 GATHER_S = 0.05
 RETRY_S = 5.0
+# Writes of one shard, when another operator writes it too.
+ATTEMPTS = 8
 
 
 @dataclass
@@ -55,7 +60,11 @@ class Publication:
         self._cluster = cluster
         self._settings = settings
         self._shards: dict[int, Files] = {}
+        # The version of each Secret that `_shards` knows; empty when there was none.
+        self._versions: dict[int, str] = {}
         self._wishes: dict[str, list[_Wish]] = {}
+        self._holders: dict[str, str] = {}
+        self._retired: Retired = {}
         self._wished = asyncio.Event()
         self._bump = asyncio.Event()
         self._allowlist: dict[str, str] | None = None
@@ -64,19 +73,26 @@ class Publication:
 
     async def load(self) -> None:
         """Start from what is published. Raises ClusterError."""
-        loaded = {shard: await self._read(shard) for shard in range(self._settings.platform.shards)}
+        own = await self._cluster.find_secret(self._settings.namespace, self._settings.seal_name)
+        self._retired = read_retired((own or {}).get(RETIRED_KEYS))
+        loaded = {shard: await self._load(shard) for shard in range(self._settings.platform.shards)}
         self._shards = dict(loaded)
         wanted, changed = settle_shards(loaded, self._settings.platform.shards)
         for shard in changed:
             await self._write(shard, wanted[shard])
+        self._know_holders()
         self._measure()
         # The pods may have missed the last bump of an operator that was killed.
         self._bump.set()
 
-    async def _read(self, shard: int) -> Files:
+    async def _load(self, shard: int) -> Files:
+        files, self._versions[shard] = await self._read(shard)
+        return files
+
+    async def _read(self, shard: int) -> tuple[Files, str]:
         name = self._settings.secret_name(shard)
-        data = await self._cluster.find_secret(self._settings.namespace, name) or {}
-        return {file: content for file, content in data.items() if is_merchant_file(file)}
+        data, version = await self._cluster.find_bundle(self._settings.namespace, name)
+        return {file: it for file, it in data.items() if is_merchant_file(file)}, version
 
     def files(self) -> dict[str, bytes]:
         """Every published file."""
@@ -85,6 +101,19 @@ class Publication:
     def current(self, file: str) -> bytes | None:
         """The file as it was last written; None when it is not published."""
         return self._shards.get(self.shard(file), {}).get(file)
+
+    def holders(self, namespace: str) -> Mapping[str, str]:
+        """Which merchant has which claim, as a merchant of the namespace must respect it."""
+        others = {
+            claim: owner
+            for claim, owner in self._retired.items()
+            if owner.partition("/")[0] != namespace
+        }
+        return {**others, **self._holders}
+
+    def _know_holders(self) -> None:
+        found = holders(self.files())
+        self._holders = {claim: merchant_key(file) for claim, file in found.items()}
 
     def digest(self, key: str) -> str | None:
         """How pods report the published file of a merchant; None when it is not published."""
@@ -119,29 +148,75 @@ class Publication:
     async def _grant(self, shard: int, wishes: Mapping[str, list[_Wish]]) -> None:
         """Write one shard. A later wish for the same file beats an earlier one."""
         changes = {file: its[-1].content for file, its in wishes.items()}
-        applied = apply_changes(self._shards.get(shard, {}), changes)
-        problem: Problem | None = None
-        if dict(applied.files) != dict(self._shards.get(shard, {})):
-            problem = await self._try_write(shard, applied.files)
+        for _ in range(ATTEMPTS):
+            applied = self._applied(shard, changes)
+            problem: Problem | None = None
+            if dict(applied.files) != dict(self._shards.get(shard, {})):
+                problem = await self._try_write(shard, applied.files)
+            if problem is None or not await self._is_overtaken(shard):
+                break
         for file, its in wishes.items():
             for wish in its:
                 if not wish.done.cancelled():
                     wish.done.set_result(problem or applied.refused.get(file))
 
+    def _applied(self, shard: int, changes: Mapping[str, bytes | None]) -> Applied:
+        return apply_changes(
+            self._shards.get(shard, {}),
+            changes,
+            elsewhere=all_files(files for other, files in self._shards.items() if other != shard),
+            retired=self._retired,
+            namespace_max=self._settings.platform.max_merchants_per_namespace,
+        )
+
+    async def _is_overtaken(self, shard: int) -> bool:
+        """Whether another operator wrote the shard since; then what it wrote is known now.
+
+        There are two for a moment when a pod is evicted, or its node is lost.
+        """
+        try:
+            files, version = await self._read(shard)
+        except ClusterError:
+            return False
+        if version == self._versions.get(shard):
+            return False
+        LOGGER.warning("a bundle Secret was changed by somebody else", shard=shard)
+        self._shards[shard], self._versions[shard] = files, version
+        return True
+
     async def _try_write(self, shard: int, files: Files) -> Problem | None:
         try:
+            await self._retire(shard, files)
             await self._write(shard, files)
         except ClusterError as error:
             LOGGER.warning("the bundle cannot be written", problem=str(error), shard=shard)
             return Problem("WriteFailed", f"The bundle Secret cannot be written ({error.status}).")
+        self._know_holders()
         self._measure()
         self._bump.set()
         return None
 
+    async def _retire(self, shard: int, files: Files) -> None:
+        """Write down whose the keys are that go, before they go. Raises ClusterError."""
+        elsewhere = all_files(its for other, its in self._shards.items() if other != shard)
+        retired = retire(self._retired, self._shards.get(shard, {}), files, elsewhere)
+        if retired == self._retired:
+            return
+        settings, name = self._settings, self._settings.seal_name
+        own = await self._cluster.find_secret(settings.namespace, name)
+        self._retired = {**read_retired((own or {}).get(RETIRED_KEYS)), **retired}
+        if own is not None:  # Without the key of the seals it would be a broken Secret.
+            data = {**own, RETIRED_KEYS: write_retired(self._retired)}
+            await self._cluster.apply_secret(settings.namespace, name, data, settings.labels)
+
     async def _write(self, shard: int, files: Files) -> None:
         settings = self._settings
-        await self._cluster.apply_secret(
-            settings.namespace, settings.secret_name(shard), files, settings.labels
+        self._versions[shard] = await self._cluster.write_bundle(
+            settings.namespace,
+            settings.secret_name(shard),
+            files,
+            settings.labels,
+            version=self._versions.get(shard, ""),
         )
         self._shards[shard] = files
 
@@ -152,13 +227,21 @@ class Publication:
             metrics.bundle_entries.labels(str(shard)).set(len(files))
 
     async def verify(self) -> None:
-        """Write a shard again that somebody else changed or deleted. Raises ClusterError."""
+        """Write a shard again that somebody else changed or deleted. Raises ClusterError.
+
+        Files that are not known stay: another operator may have a reason. Without an object they
+        are orphans, and go as such.
+        """
         for shard in tuple(self._shards):
             async with self._writing:
-                if dict(await self._read(shard)) != dict(self._shards[shard]):
+                found, self._versions[shard] = await self._read(shard)
+                wanted = {**found, **self._shards[shard]}
+                if dict(found) != wanted:
                     LOGGER.warning("a bundle Secret was changed by somebody else", shard=shard)
-                    await self._write(shard, self._shards[shard])
+                    await self._write(shard, wanted)
                     self._bump.set()
+                self._shards[shard] = wanted
+        self._know_holders()
 
     # --- what follows a write ------------------------------------------------------------------
 
@@ -178,7 +261,7 @@ class Publication:
     async def _bump_pods(self) -> None:
         settings = self._settings
         annotations = {SHA_ANNOTATION: bundle_sha256(self.files())}
-        await self._cluster.annotate_pods(settings.namespace, settings.instance, annotations)
+        await self._cluster.annotate_pods(settings.namespace, settings.release_labels, annotations)
 
     async def bump_again(self, pods: list[str]) -> None:
         """For pods that are behind: their kubelet may have looked before it knew the new Secret."""

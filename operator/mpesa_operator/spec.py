@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from mpesa_operator.platform_settings import DEFAULT_GATEWAY
+
 
 class _Model(BaseModel):
     """Unknown fields are those of a newer CRD: they do not stop an older operator."""
@@ -47,6 +49,20 @@ class SigningSecretRef(_Model):
     key: str
 
 
+class ApiKeySecretRef(_Model):
+    """The key of a Secret that is the merchant's API key."""
+
+    name: str
+    key: str
+
+
+class ApiKey(_Model):
+    """The API key that the merchant brings: one of the two."""
+
+    secret_ref: ApiKeySecretRef | None = None
+    sha256: str | None = None
+
+
 class Webhook(_Model):
     """Where the merchant is told how a payment ended."""
 
@@ -74,11 +90,13 @@ class Rotation(_Model):
 class MerchantSpec(_Model):
     """What the merchant wants."""
 
+    gateway: str = DEFAULT_GATEWAY
     environment: Literal["sandbox", "production"]
     short_code: str
     transaction_type: Literal["CustomerPayBillOnline", "CustomerBuyGoodsOnline"]
     till_number: str | None = None
     credentials_secret_ref: CredentialsRef
+    api_key: ApiKey | None = None
     callback: Callback = Callback()
     webhook: Webhook = Webhook()
     limits: Limits = Limits()

@@ -9,12 +9,16 @@ from typing import Any
 from mpesa_gateway.domain.bundle import file_digest
 from mpesa_operator import conditions
 from mpesa_operator.allowlist import list_hash
+from mpesa_operator.claims import account, claims_of
 from mpesa_operator.conditions import Condition, as_status, by_type, ready, time_text
 from mpesa_operator.daraja import Check, Outcome, valid_condition
 from mpesa_operator.keys import Keyring
 from mpesa_operator.plan import Merchant, Observed, Plan
-from mpesa_operator.platform import Platform, generated_name
+from mpesa_operator.platform_settings import Platform, generated_name
 from mpesa_operator.pods import loaded, webhook_healthy
+from mpesa_operator.seal import Seal
+
+CHECKED = "checked-credentials-outcome"
 
 # Present with None where there is nothing to say, so that a merge patch removes it.
 OPTIONAL = (
@@ -23,6 +27,7 @@ OPTIONAL = (
     "allowlist",
     "bundle",
     "rotation",
+    "acceptedClaim",
     "checkedCredentials",
     "lastTokenCheckTime",
     "drainUntil",
@@ -54,10 +59,33 @@ def render_status(
         status["rotation"] = _rotation(plan.keyring)
     if plan.drain_until is not None:
         status["drainUntil"] = time_text(plan.drain_until)
-    if observed.check.digest is not None and observed.check.at is not None:
-        status["checkedCredentials"] = observed.check.digest
-        status["lastTokenCheckTime"] = time_text(observed.check.at)
+    check = observed.check
+    if check.digest is not None and check.at is not None and check.outcome is not None:
+        at = time_text(check.at)
+        proof = observed.seal.seal(CHECKED, merchant.uid, check.digest, check.outcome, at)
+        status["checkedCredentials"] = f"{check.digest}-{proof}"
+        status["lastTokenCheckTime"] = at
+    if is_accepted(merchant, observed.seal) or _accepts(merchant, plan, observed):
+        status["acceptedClaim"] = _accepted_claim(merchant, observed.seal)
     return status
+
+
+def _accepts(merchant: Merchant, plan: Plan, observed: Observed) -> bool:
+    """Whether Daraja accepts the credentials that are published for the short code."""
+    check = observed.check
+    if check.outcome != "valid" or check.digest != plan.digest or observed.published is None:
+        return False
+    return account(merchant.spec) in claims_of(observed.published)
+
+
+def _accepted_claim(merchant: Merchant, seal: Seal) -> str:
+    return seal.seal("accepted-claim", merchant.uid, account(merchant.spec))
+
+
+def is_accepted(merchant: Merchant, seal: Seal) -> bool:
+    """Whether Daraja has accepted credentials of this object for its short code before."""
+    proof = merchant.status.get("acceptedClaim")
+    return seal.is_sealed(proof, "accepted-claim", merchant.uid, account(merchant.spec))
 
 
 def _rotation(keyring: Keyring) -> dict[str, str] | None:
@@ -78,8 +106,10 @@ def _conditions(
         conditions.WEBHOOK_HEALTHY: webhook_healthy(observed.pods),
     }
     was_ready = _was_ready(merchant, observed)
-    found[conditions.READY] = ready(found, suspended=merchant.spec.suspended, was_ready=was_ready)
-    return [found[kind] for kind in conditions.TYPES]
+    suspended = merchant.spec.suspended
+    found[conditions.READY] = ready(found, suspended=suspended, was_ready=was_ready)
+    rare = conditions.flags(found[conditions.READY], suspended=suspended)
+    return [*(found[kind] for kind in conditions.TYPES), *rare]
 
 
 def _loaded(observed: Observed) -> Condition:
@@ -106,21 +136,23 @@ def is_same(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
     return {name: value for name, value in new.items() if value is not None} == dict(old)
 
 
-def check_from_status(status: Mapping[str, Any]) -> Check:
-    """What an earlier operator found out, so that a restart asks Daraja nothing again."""
+def check_from_status(merchant: Merchant, seal: Seal) -> Check:
+    """What an earlier operator found out, so that a restart asks Daraja nothing again.
+
+    Who may edit the status must not be able to say it in the operator's place, so it is sealed.
+    """
+    status = merchant.status
     condition = by_type(status).get(conditions.VALID, {})
     outcome: Outcome | None = {
         "TokenIssued": "valid",
         "Rejected": "rejected",
         "DarajaUnreachable": "unreachable",
     }.get(condition.get("reason", ""))  # type: ignore[assignment]
-    if outcome is None:
+    digest, _, proof = str(status.get("checkedCredentials") or "").partition("-")
+    at = str(status.get("lastTokenCheckTime") or "")
+    if outcome is None or not seal.is_sealed(proof, CHECKED, merchant.uid, digest, outcome, at):
         return Check()
-    return Check(
-        digest=status.get("checkedCredentials"),
-        outcome=outcome,
-        at=conditions.read_time(status.get("lastTokenCheckTime")),
-    )
+    return Check(digest=digest, outcome=outcome, at=conditions.read_time(at))
 
 
 def waits_for_pods(status: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from grafana.promql import (
     series,
 )
 
+WRITTEN = 'written_again="yes"'
 _CALLS = "mpesa_daraja_request_seconds"
 
 DARAJA = Row(
@@ -122,6 +123,69 @@ STORES = Row(
                 Query(f"sum by (pool) ({series('mpesa_db_pool_waiting_requests')})", "{{pool}}"),
             ),
             runbook=runbooks.POOLS,
+        ),
+        Panel(
+            title="Processes whose writes Postgres takes",
+            description="The share of the processes that could write a row within the last seconds."
+            " Below 100 %: a full disk, a read-only server, commits that wait, or no connection.",
+            unit=Unit.SHARE,
+            maximum=1,
+            queries=(Query(f"avg ({series('mpesa_database_writable')})", "writable"),),
+            runbook=runbooks.NOT_WRITABLE,
+        ),
+        Panel(
+            title="Clocks: ahead of Postgres",
+            description="Each machine's clock against Postgres's, whose time is used everywhere."
+            " All alike: Postgres's own clock is wrong.",
+            unit=Unit.SECONDS,
+            queries=(
+                Query(
+                    f"max by (job, instance) ({series('mpesa_clock_skew_seconds')})",
+                    "{{job}} {{instance}}",
+                ),
+            ),
+            runbook=runbooks.CLOCKS,
+        ),
+        Panel(
+            title="Months with partitions",
+            description="Of the tables that grow with payments: this month and those that follow."
+            " Workers make three ahead.",
+            unit=Unit.COUNT,
+            queries=(Query(largest("mpesa_partition_months"), "ready"),),
+            runbook=runbooks.MONTHS,
+        ),
+        Panel(
+            title="Held until Postgres takes it",
+            description="Callbacks that were answered 503, and outcomes of pushes, in the memory of"
+            " the API's processes. Dropped: there was no room, the payment is queried.",
+            unit=Unit.COUNT,
+            queries=(
+                Query(f"sum ({series('mpesa_callbacks_held')})", "callbacks"),
+                Query(f"sum ({series('mpesa_push_outcomes_held')})", "push outcomes"),
+                Query(
+                    f"sum (increase({series('mpesa_callbacks_dropped_total')}[5m]))",
+                    "callbacks dropped in 5 minutes",
+                ),
+            ),
+            runbook=runbooks.NOT_WRITABLE,
+        ),
+        Panel(
+            title="Lost by the database",
+            description="Rows that a process saw committed and that are gone, and whether new"
+            " payments are held for it. What a process remembers is written again.",
+            unit=Unit.COUNT,
+            queries=(
+                Query(
+                    f"sum (increase({series('mpesa_acknowledged_lost_total')}[1h]))", "lost in 1 h"
+                ),
+                Query(
+                    f"sum (increase({series('mpesa_lost_rows_total', WRITTEN)}[1h]))",
+                    "written again in 1 h",
+                ),
+                Query(f"max ({series('mpesa_recovery_hold')})", "payments held"),
+                Query(f"min ({series('mpesa_database_durability')})", "as durable as was decided"),
+            ),
+            runbook=runbooks.LOST,
         ),
         Panel(
             title="Rescued by the sweeper",

@@ -87,6 +87,14 @@ OPERATOR = Row(
             runbook=runbooks.BUNDLE,
         ),
         Panel(
+            title="Merchants without a MerchantConfig",
+            description="Published merchants whose object vanished; they drain, and then they go.",
+            unit=Unit.COUNT,
+            thresholds=more_is_worse(1, 5),
+            queries=(Query(largest("mpesa_operator_orphaned_merchants"), "merchants"),),
+            runbook=runbooks.ORPHANED,
+        ),
+        Panel(
             title="Bundle: merchant files",
             description="Merchant files in each shard.",
             unit=Unit.COUNT,

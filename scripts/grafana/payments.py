@@ -155,7 +155,8 @@ CALLBACKS = Row(
         Panel(
             title="Callbacks that were not taken",
             description="unavailable: Postgres could not keep it. unknown_token and not_allowed:"
-            " not Safaricom, or an allowlist that has aged. too_large: over 1 MiB.",
+            " not Safaricom, or an allowlist that has aged. too_large: over 1 MiB. guesses: from"
+            " one address, too many on the plain path that name no payment.",
             unit=Unit.PER_MINUTE,
             kind=Kind.STACKED,
             queries=(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from daraja_simulator.outcomes import RESULT_TEXTS, CallbackShape, Outcome
 from daraja_simulator.replies import PaymentIds
 
 CONTENT_TYPE = "application/json;charset=UTF-8"
+JAVA_BALANCE = "{Amount={CurrencyCode=KES, MinimumAmount=618683, BasicAmount=6186.83}}"
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ def callback_body(ids: PaymentIds, outcome: Outcome, debit: Debit | None) -> byt
     members = [
         _member("MerchantRequestID", json.dumps(ids.merchant_request_id)),
         _member("CheckoutRequestID", json.dumps(ids.checkout_request_id)),
-        _member("ResultCode", _result_code(outcome.result_code, shape)),
+        _member("ResultCode", _result_code(outcome.code_in_callback, shape)),
         _member("ResultDesc", json.dumps(RESULT_TEXTS[outcome.result_code].callback)),
     ]
     if debit is not None and shape is not CallbackShape.NO_METADATA:
@@ -47,8 +49,9 @@ def _member(name: str, value_json: str) -> str:
 
 
 def _result_code(code: str, shape: CallbackShape) -> str:
-    """A JSON number, but for codes such as SFC_IC0003 [I]."""
-    return code if code.isdecimal() and shape is not CallbackShape.STRINGS else json.dumps(code)
+    """A JSON number, but for codes such as SFC_IC0003 [I] and zeros that no number has."""
+    is_number = code.isdecimal() and str(int(code)) == code
+    return code if is_number and shape is not CallbackShape.STRINGS else json.dumps(code)
 
 
 def _items(debit: Debit, amount_error: int, shape: CallbackShape) -> list[str]:
@@ -56,11 +59,25 @@ def _items(debit: Debit, amount_error: int, shape: CallbackShape) -> list[str]:
     amount = _item("Amount", number(f"{debit.amount + amount_error}.00"))
     rest = [
         _item("MpesaReceiptNumber", json.dumps(debit.receipt)),
-        '{"Name":"Balance"}',  # Without a Value, as it really comes [I].
+        _balance(shape),
         _item("TransactionDate", number(stamp(debit.at))),
-        _item("PhoneNumber", number(debit.phone)),
+        _item("PhoneNumber", _phone(debit.phone, shape)),
     ]
     return rest if shape is CallbackShape.NO_AMOUNT else [amount, *rest]
+
+
+def _balance(shape: CallbackShape) -> str:
+    """Without a Value, as it really comes [I]; or as the text of a Java object [I]."""
+    if shape is CallbackShape.BALANCE_TEXT:
+        return _item("Balance", json.dumps(JAVA_BALANCE))
+    return '{"Name":"Balance"}'
+
+
+def _phone(phone: str, shape: CallbackShape) -> str:
+    """A number, a text, or an unsalted SHA-256 [I]."""
+    if shape is CallbackShape.HASHED_PHONE:
+        return json.dumps(hashlib.sha256(phone.encode()).hexdigest())
+    return json.dumps(phone) if shape is CallbackShape.STRINGS else phone
 
 
 def _item(name: str, value_json: str) -> str:

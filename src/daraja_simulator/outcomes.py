@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 PAID_CODE = "0"
+# In no table of Safaricom's.
+UNLISTED_CODE = "5000"
 
 
 class PushAnswer(StrEnum):
@@ -20,6 +22,7 @@ class PushAnswer(StrEnum):
     BUSY = "busy"
     SPIKE_ARREST = "spike_arrest"
     HTML_503 = "html_503"
+    TOKEN_FAULT = "token_fault"  # noqa: S105 - an answer
 
 
 # After these answers a prompt is on the phone, whatever the caller was told.
@@ -49,15 +52,18 @@ class CallbackShape(StrEnum):
     NO_AMOUNT = "no_amount"
     NO_METADATA = "no_metadata"
     STRINGS = "strings"
+    HASHED_PHONE = "hashed_phone"
+    BALANCE_TEXT = "balance_text"
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The fate of a payment.
 
-    `result_code` is what really happened and what the callback says, as text; the query says
-    `query_code`, or nothing ever when it is None. `amount_error` is added to the amount in the
-    callback, in shillings.
+    `result_code` is what really happened, as text. The callback says it too, unless there is a
+    `callback_code`; the query says `query_code`, or nothing ever when it is None, and
+    `open_query_code` while the prompt is open. `amount_error` is added to the amount in the
+    callback, in shillings. A push that `ends_open_prompt` ends those before it on its phone.
     """
 
     digits: str
@@ -70,11 +76,20 @@ class Outcome:
     callback_time: CallbackTime = CallbackTime.PROMPT_ANSWERED
     callback_shape: CallbackShape = CallbackShape.USUAL
     amount_error: int = 0
+    callback_code: str | None = None
+    open_query_code: str | None = None
+    query_names_another: bool = False
+    ends_open_prompt: bool = False
 
     @property
     def accepted(self) -> bool:
         """Whether a prompt appears on the phone."""
         return self.push_answer in ACCEPTING
+
+    @property
+    def code_in_callback(self) -> str:
+        """The ResultCode of the callback, as text."""
+        return self.result_code if self.callback_code is None else self.callback_code
 
     @property
     def charged(self) -> bool:
@@ -105,6 +120,9 @@ RESULT_TEXTS: dict[str, ResultText] = {
         "The initiator information is invalid.", "The initiator information is invalid."
     ),
     "SFC_IC0003": ResultText("The operator does not exist.", "The operator does not exist."),
+    UNLISTED_CODE: ResultText(
+        "The transaction is still under processing", "The transaction is still under processing"
+    ),
 }
 
 
@@ -240,6 +258,65 @@ OUTCOMES: tuple[Outcome, ...] = (
         "numbers_as_strings",
         "paid, and every number in the callback is a text",
         shape=CallbackShape.STRINGS,
+    ),
+    Outcome(
+        "7006",
+        "unlisted_code",
+        "not paid, the callback has the unlisted code 5000 and no receipt, the query knows nothing",
+        result_code=UNLISTED_CODE,
+        query_code=None,
+    ),
+    Outcome(
+        "7007",
+        "unlisted_code_paid",
+        "paid, and the callback has a receipt under the code 00000000",
+        result_code=PAID_CODE,
+        query_code=PAID_CODE,
+        callback_code="00000000",
+    ),
+    Outcome(
+        "7008",
+        "query_names_another",
+        "no callback, not charged, and the query says paid of another payment",
+        result_code="1037",
+        query_code=PAID_CODE,
+        callback_copies=0,
+        query_names_another=True,
+    ),
+    Outcome(
+        "7009",
+        "query_paid_while_open",
+        "cancelled, and the query says paid while the prompt is open; the callback is late",
+        result_code="1032",
+        query_code="1032",
+        callback_time=CallbackTime.LATE,
+        open_query_code=PAID_CODE,
+    ),
+    _paid(
+        "7010",
+        "hashed_phone",
+        "paid, and PhoneNumber in the callback is a SHA-256",
+        shape=CallbackShape.HASHED_PHONE,
+    ),
+    _paid(
+        "7011",
+        "balance_text",
+        "paid, and Balance in the callback is the text of a Java object",
+        shape=CallbackShape.BALANCE_TEXT,
+    ),
+    Outcome(
+        "7012",
+        "ends_open_prompt",
+        "paid; a second push to it ends the first, while that is open, as 1032",
+        result_code=PAID_CODE,
+        query_code=PAID_CODE,
+        ends_open_prompt=True,
+    ),
+    _not_accepted(
+        "4010",
+        "token_fault",
+        "HTTP 401 with the API gateway's fault Invalid Access Token, nothing is charged",
+        PushAnswer.TOKEN_FAULT,
     ),
     _paid(
         "8001",

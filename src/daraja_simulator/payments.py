@@ -41,6 +41,17 @@ class Payments:
         """Whether that phone still shows a prompt of that short code."""
         return (push.phone, push.short_code) in self._open_prompts
 
+    def list_open(self, push: PushRequest) -> list[Payment]:
+        """The payments whose prompts that phone still shows, of that short code."""
+        if not self.has_open_prompt(push):
+            return []
+        key = (push.phone, push.short_code)
+        return [
+            it
+            for it in self._by_id.values()
+            if it.prompt_open and (it.push.phone, it.push.short_code) == key
+        ]
+
     def open_prompt(self, payment: Payment) -> None:
         """Keep a new payment, whose prompt now shows."""
         while len(self._by_id) >= self._max_records:

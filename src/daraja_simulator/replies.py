@@ -139,6 +139,15 @@ def spike_arrest(per_minute: int) -> Reply:
     return Reply(429, json.dumps({"fault": fault}))
 
 
+def token_fault() -> Reply:
+    """The API gateway refuses the access token in its own envelope [I]."""
+    fault = {
+        "faultstring": "Invalid Access Token",
+        "detail": {"errorcode": "keymanagement.service.invalid_access_token"},
+    }
+    return Reply(401, json.dumps({"fault": fault}))
+
+
 def token(access_token: str, lifetime_s: int, *, as_number: bool) -> Reply:
     """`expires_in` is a text in the wild [I] and a number on newer pages [O][M]."""
     expires_in = lifetime_s if as_number else str(lifetime_s)
@@ -175,6 +184,7 @@ PUSH_REPLIES: dict[PushAnswer, Callable[[PaymentIds], Reply | None]] = {
     PushAnswer.BUSY: lambda _: busy(),
     PushAnswer.SPIKE_ARREST: lambda _: spike_arrest(5),
     PushAnswer.HTML_503: lambda _: Reply(503, _HTML_503, "text/html"),
+    PushAnswer.TOKEN_FAULT: lambda _: token_fault(),
 }
 
 

@@ -24,7 +24,7 @@ from daraja_simulator.simulator import Simulator
 
 # What is still being answered when the simulator stops is cut off after this time.
 SHUTDOWN_TIMEOUT_S = 0.5
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 30.0
 BACKLOG = 1024

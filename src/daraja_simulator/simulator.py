@@ -22,7 +22,14 @@ from daraja_simulator.ids import (
 from daraja_simulator.ledger import CallbackRecord, DebitRecord, Ledger, PushRecord, QueryRecord
 from daraja_simulator.ledger_file import LedgerFile
 from daraja_simulator.limiter import SpikeArrest
-from daraja_simulator.outcomes import BUSY, CallbackTime, Outcome, PushAnswer, get_outcome
+from daraja_simulator.outcomes import (
+    BUSY,
+    BY_NAME,
+    CallbackTime,
+    Outcome,
+    PushAnswer,
+    get_outcome,
+)
 from daraja_simulator.overrides import NextPush
 from daraja_simulator.payments import Payment, Payments
 from daraja_simulator.poster import Poster
@@ -132,11 +139,13 @@ class Simulator:
 
     def _decide(self, push: PushRequest) -> PushVerdict:
         """The fate of a push that is right in itself. Raises RefusedError."""
-        if self.settings.subscriber_lock and self.payments.has_open_prompt(push):
+        outcome = self.next_push.outcome or get_outcome(push.phone)
+        if outcome.ends_open_prompt:
+            self._end_open_prompts(push)
+        elif self.settings.subscriber_lock and self.payments.has_open_prompt(push):
             raise RefusedError(replies.subscriber_locked())
         chances = self._chances.draw_push(self.settings)
         override, self.next_push = self.next_push, NextPush()
-        outcome = override.outcome or get_outcome(push.phone)
         if chances.push_fails or self.payments_under_way >= MAX_PAYMENTS_UNDER_WAY:
             outcome = BUSY
         ids = self._new_ids(push, override)
@@ -149,6 +158,11 @@ class Simulator:
         self.payments.open_prompt(payment)
         self.payments_under_way += 1
         return PushVerdict(reply, outcome, payment)
+
+    def _end_open_prompts(self, push: PushRequest) -> None:
+        """A second prompt takes the place of the first, which ends as cancelled [C]."""
+        for payment in self.payments.list_open(push):
+            payment.outcome = BY_NAME["cancelled"]
 
     def _new_ids(self, push: PushRequest, override: NextPush) -> PaymentIds:
         return PaymentIds(
@@ -263,11 +277,21 @@ class Simulator:
             return replies.no_information()
         if payment is None:
             return replies.invalid_checkout_request_id()
-        if payment.outcome.query_code is None:
+        outcome = payment.outcome
+        code = outcome.query_code
+        if code is None:
             return replies.no_information()
-        if payment.prompt_open:
-            return replies.OPEN_PROMPT_REPLIES[self.settings.query_while_open](payment.ids)
-        return replies.query_ended(payment.ids, payment.outcome.query_code)
+        if outcome.query_names_another:
+            return replies.query_ended(self._ids_of_another(payment), code)
+        if not payment.prompt_open:
+            return replies.query_ended(payment.ids, code)
+        if outcome.open_query_code is not None:
+            return replies.query_ended(payment.ids, outcome.open_query_code)
+        return replies.OPEN_PROMPT_REPLIES[self.settings.query_while_open](payment.ids)
+
+    def _ids_of_another(self, payment: Payment) -> PaymentIds:
+        other = new_checkout_request_id(now(), payment.push.phone, self.payments)
+        return PaymentIds(new_merchant_request_id(), other)
 
 
 def _push_record(

@@ -5,6 +5,9 @@ GatewayError
 ├── InvalidInputError         a caller's value is wrong; names the field
 ├── TransitionError           a final transaction would change
 ├── UnavailableError          Postgres (or the work queue) cannot take it now
+│   ├── SchemaBehindError     what this release needs is not there, or not ours to use
+│   └── UnknownServerError    a server that this process has not examined yet
+├── RecoveryError             the database has lost payments, and nobody has accepted that yet
 ├── NotFoundError             no such transaction for this merchant
 ├── RequestRefusedError       a rule of the gateway refuses the payment
 │   ├── KeyInFlightError      the first request with this key has not ended
@@ -65,6 +68,18 @@ class UnavailableError(GatewayError):
     """Postgres, or a bounded queue in front of it, cannot take the work now."""
 
 
+class SchemaBehindError(UnavailableError):
+    """The database lacks what this release needs, or its role may not use it; says what to do."""
+
+
+class UnknownServerError(UnavailableError):
+    """The connection leads to a database server that this process has not examined."""
+
+
+class RecoveryError(GatewayError):
+    """The database has lost what it acknowledged, and no operator has accepted it yet."""
+
+
 class NotFoundError(GatewayError):
     """The merchant has no such transaction."""
 
@@ -112,6 +127,10 @@ class NothingToDeliverError(RequestRefusedError):
 
 class ResolutionRefusedError(GatewayError):
     """What a person wants to do with a transaction is not allowed; the message says why."""
+
+
+class RemovalRefusedError(GatewayError):
+    """A month of payments may not be removed; the message says what of it is open."""
 
 
 class EgressRefusedError(GatewayError):

@@ -2,59 +2,61 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from mpesa_gateway import __version__, failpoint, masking, metrics
+from mpesa_gateway import __version__, failpoint
 from mpesa_gateway.clients.budget import Budgets
 from mpesa_gateway.clients.circuit_breaker import CircuitBreakerRedis
 from mpesa_gateway.clients.daraja import Daraja
 from mpesa_gateway.clients.egress import Guard, new_session
+from mpesa_gateway.clients.high_water import HighWater
+from mpesa_gateway.clients.lookups import Lookups
+from mpesa_gateway.clients.redis_pool import new_pool
 from mpesa_gateway.clients.token import TokenCache
 from mpesa_gateway.clients.webhooks import WebhookClient
+from mpesa_gateway.clock import utc_now
 from mpesa_gateway.config import Config
-from mpesa_gateway.merchants import MerchantDirectory
+from mpesa_gateway.merchants.directory import MerchantDirectory
+from mpesa_gateway.store.clock import DatabaseClock
 from mpesa_gateway.store.migrations import load_migrations, migrations_directory
 from mpesa_gateway.store.pool import Pool
-from mpesa_gateway.tracing import start_tracing, stop_tracing
+from mpesa_gateway.store.spool import Spool
+from mpesa_gateway.telemetry import masking, metrics
+from mpesa_gateway.telemetry.tracing import start_tracing, stop_tracing
 from mpesa_gateway.usecases.callbacks import Callbacks
+from mpesa_gateway.usecases.database_gauges import DurabilityGauge
+from mpesa_gateway.usecases.database_watch import DatabaseWatch
 from mpesa_gateway.usecases.deliveries import Deliveries
-from mpesa_gateway.usecases.gate import Gate
+from mpesa_gateway.usecases.endpoint_limiter import EndpointLimiter, Slots
+from mpesa_gateway.usecases.held_outcomes import HeldOutcomes
+from mpesa_gateway.usecases.ownership import Ledgers
 from mpesa_gateway.usecases.payments import Payments
 from mpesa_gateway.usecases.push_leases import PushLeases
-from mpesa_gateway.usecases.queries import Queries
+from mpesa_gateway.usecases.queries import MOST_QUERIES, Queries
+from mpesa_gateway.usecases.recovery import Recovery
 from mpesa_gateway.usecases.redeliveries import Redeliveries
 from mpesa_gateway.usecases.retention import Retention
+from mpesa_gateway.usecases.rewriting import Rewriting
+from mpesa_gateway.usecases.room import Room
 
 USER_AGENT = f"mpesa-gateway/{__version__}"
 REDIS_TIMEOUT_S = 1.0
-# What must go on although every connection of the pool is busy: callbacks, health, push leases.
-RESERVED_CONNECTIONS = 2
-
-
-def utc_now() -> datetime:
-    """The wall clock."""
-    return datetime.now(UTC)
+# What must go on although every connection of the pool is busy: callbacks, health, push leases and
+# the heartbeat. One each, opened when it is needed: a commit that hangs must not take health's.
+RESERVED_CONNECTIONS = 4
 
 
 def open_redis(url: str, *, timeout_s: float = REDIS_TIMEOUT_S) -> redis.Redis:
-    """A client that gives up early: Redis is a bell, nobody waits for it.
-
-    One retry at once, for a connection that went stale; redis-py's own default waits for seconds.
-    """
-    client: redis.Redis = CircuitBreakerRedis.from_url(
-        url,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 1),
-    )
+    """A client that gives up early: Redis only notifies, and nobody waits for it."""
+    client = CircuitBreakerRedis.from_pool(new_pool(url, timeout_s=timeout_s))
+    assert isinstance(client, CircuitBreakerRedis)
     return client
 
 
@@ -70,12 +72,15 @@ class Services:
     merchants: MerchantDirectory
     tokens: TokenCache
     push_leases: PushLeases
+    held_outcomes: HeldOutcomes
+    watch: DatabaseWatch
     payments: Payments
     callbacks: Callbacks
     deliveries: Deliveries
     queries: Queries
     redeliveries: Redeliveries
     retention: Retention
+    recovery: Recovery
     schema_version: int
 
 
@@ -95,8 +100,11 @@ def open_services(
     reserved_pool = Pool(
         config.database_url, size=RESERVED_CONNECTIONS, name="inbox", plans_once=True
     )
+    if role is not None:
+        # In commands and tests of single steps the time is the caller's.
+        clock = DatabaseClock(reserved_pool, clock)
     client = open_redis(config.redis_url)
-    merchants = MerchantDirectory(config)
+    merchants = MerchantDirectory(config, Ledgers(pool, clock))
     webhook_guard = guard or Guard(
         allow_private=config.webhook_allow_private, denied=config.webhook_denied_cidrs
     )
@@ -131,10 +139,30 @@ def _wire(
     merchants: MerchantDirectory,
     guard: Guard,
 ) -> Services:
-    daraja = Daraja(new_session(Guard(vet=False), user_agent=USER_AGENT), clock)
-    tokens = TokenCache(client, daraja)
+    daraja = Daraja(
+        new_session(Guard(vet=False, lookups=Lookups("daraja")), user_agent=USER_AGENT), clock
+    )
+    # What a token's end is compared with must be the same for all who share it.
+    shared = clock if isinstance(clock, DatabaseClock) else None
+    tokens = TokenCache(client, daraja, time_s=shared.timestamp if shared else time.time)
     budgets = Budgets(client)
     push_leases = _push_leases(config, reserved_pool, clock)
+    held_outcomes = HeldOutcomes(
+        pool,
+        push_leases,
+        clock,
+        config.query_schedule[0],
+        Spool(config.spool_dir, "outcome") if config.spool_dir is not None else None,
+    )
+    recovery = Recovery(
+        reserved_pool,
+        clock=clock,
+        rewriting=Rewriting(pool, clock, push_leases.sending, config.query_schedule[0]),
+        high_water=HighWater(client, config.token_keys, config.database_url),
+        durability=DurabilityGauge(
+            config.database_durability, production=config.environment == "production"
+        ),
+    )
     return Services(
         config=config,
         clock=clock,
@@ -144,23 +172,37 @@ def _wire(
         merchants=merchants,
         tokens=tokens,
         push_leases=push_leases,
+        held_outcomes=held_outcomes,
+        watch=DatabaseWatch(
+            config.database_url,
+            reserved_pool,
+            (pool,),
+            clock,
+            read_clock=shared.measure if shared else lambda: None,
+        ),
         payments=Payments(
             pool=pool,
+            recovery=recovery,
             daraja=daraja,
             tokens=tokens,
             leases=push_leases,
+            held_outcomes=held_outcomes,
             budgets=budgets,
             clock=clock,
             callback_url=config.safaricom_callback_url,
+            token_keys=config.token_keys,
             push_per_minute=config.safaricom_push_per_minute,
             first_query_after=config.query_schedule[0],
+            prompt_life=config.prompt_life,
             allow_private=config.webhook_allow_private,
+            prompts_per_phone_per_hour=config.prompts_per_phone_per_hour,
         ),
         callbacks=Callbacks(
             pool=pool,
             merchants=merchants.current,
             clock=clock,
             token_required=config.callback_token_required,
+            first_query_after=config.query_schedule[0],
         ),
         deliveries=Deliveries(
             pool=pool,
@@ -168,7 +210,10 @@ def _wire(
             merchants=merchants.current,
             clock=clock,
             lease=config.lease,
-            gate=Gate(config.worker_concurrency),
+            limiter=EndpointLimiter(
+                Slots.of(config.worker_concurrency), is_alone=merchants.is_alone
+            ),
+            remember=recovery.remember_webhook,
         ),
         queries=Queries(
             pool=pool,
@@ -180,6 +225,7 @@ def _wire(
             per_minute=config.safaricom_query_per_minute,
             schedule=config.query_schedule,
             lease=config.lease,
+            room=Room(MOST_QUERIES, is_alone=merchants.is_alone),
         ),
         redeliveries=Redeliveries(pool=pool, clock=clock),
         retention=Retention(
@@ -188,6 +234,7 @@ def _wire(
             callback_bodies=config.retain_callback_bodies,
             attempts=config.retain_attempts,
         ),
+        recovery=recovery,
         schema_version=needed_schema_version(),
     )
 

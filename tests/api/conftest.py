@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,13 +18,8 @@ from harness.initiate import write_merchants
 from harness.processes import processes
 from harness.receiver import Answer, Receiver
 from harness.safaricom import FakeSafaricom
-from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
-from mpesa_gateway.demo.processes import free_port
-from mpesa_gateway.store.migrations import (
-    apply_migrations,
-    load_migrations,
-    migrations_directory,
-)
+from mpesa_devkit.embedded import EmbeddedPostgres, EmbeddedRedis
+from mpesa_devkit.processes import free_port
 
 
 @pytest.fixture(scope="module")
@@ -41,36 +34,6 @@ def new_phone() -> Callable[[str], str]:
     """A phone that no test used before, with these last four digits."""
     numbers = itertools.count(10_000)
     return lambda digits: f"254{next(numbers)}{digits}"
-
-
-@pytest.fixture(scope="session")
-def _own_postgres() -> Iterator[tuple[EmbeddedPostgres, str]]:
-    with tempfile.TemporaryDirectory(prefix="mpesa-own-") as directory:
-        server = EmbeddedPostgres(Path(directory), durable=False)
-        server.start()
-        try:
-            url = server.create_database("own")
-            apply_migrations(url, load_migrations(migrations_directory()), lambda _: None)
-            yield server, url
-        finally:
-            server.stop()
-
-
-@pytest.fixture
-def own_postgres(_own_postgres: tuple[EmbeddedPostgres, str]) -> Iterator[EmbeddedPostgres]:
-    """A Postgres that nobody else uses, to be stopped. It runs again for the next test."""
-    server, _ = _own_postgres
-    if not server.process.is_running():
-        server.start()
-    yield server
-    if server.process.is_running():
-        server.stop()
-
-
-@pytest.fixture
-def own_database_url(_own_postgres: tuple[EmbeddedPostgres, str]) -> str:
-    """The migrated database of `own_postgres`. It keeps its rows from test to test."""
-    return _own_postgres[1]
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +115,8 @@ def api_process(
             redis_url=redis_server.url(),
             base_url=simulator.url,
             callback_port=port,
+            # Listed, as Safaricom is: its unmatched callbacks on the plain path are limited less.
+            safaricom_ips="127.0.0.0/8",
         ) as started,
     ):
         started.api(port)

@@ -12,6 +12,7 @@ import requests
 
 from daraja_simulator.server import RunningSimulator
 from harness.callbacks import applied
+from harness.collecting import every_case
 from harness.gateway import Gateway, Gateways, open_gateway
 from harness.merchants import sha256_hex, write_merchant
 from harness.problems import assert_problem
@@ -86,7 +87,7 @@ REFUSED_HEADERS = [
 ]
 
 
-@pytest.mark.parametrize("headers", REFUSED_HEADERS, ids=lambda it: str(it)[:48])
+@every_case("headers", REFUSED_HEADERS, ids=lambda it: str(it)[:48])
 def test_no_key_or_a_wrong_one_is_refused_in_one_way(shops: Gateway, headers: list[str]) -> None:
     replies = [
         exchange(shops.url, request_bytes(method, path, *headers)) for method, path in GUARDED
@@ -110,7 +111,7 @@ def test_a_refused_caller_creates_nothing(shops: Gateway) -> None:
     assert shops.simulator.ledger(phone="254712340000")["pushes"] == []
 
 
-@pytest.mark.parametrize(
+@every_case(
     "header",
     [
         f"X-Internal-Secret: {API_KEY}",

@@ -19,16 +19,14 @@ from harness.problems import assert_problem
 from harness.receiver import Receiver
 from harness.serving import bound_socket, serve
 from harness.settings import API_KEY, environment
-from harness.waiting import wait_for
+from harness.waiting import PROMPTLY_S, wait_for
+from mpesa_devkit.embedded import EmbeddedPostgres
+from mpesa_devkit.processes import free_port
 from mpesa_gateway.config import Config
-from mpesa_gateway.demo.embedded import EmbeddedPostgres
-from mpesa_gateway.demo.processes import free_port
 from mpesa_gateway.services import open_services
-from mpesa_gateway.tasks import Bell, WorkQueue
+from mpesa_gateway.work_queue import Notifier, WorkQueue
 
 Phones = Callable[[str], str]
-# Within this time Postgres's absence must show.
-PROMPTLY_S = 2.0
 
 
 def test_redis_away_changes_nothing(
@@ -45,12 +43,12 @@ def test_redis_away_changes_nothing(
             callback_url=f"{url}/callback",
         )
     )
-    bell = Bell(WorkQueue(redis_url))
-    bell.start()
+    notifier = Notifier(WorkQueue(redis_url))
+    notifier.start()
     with ExitStack() as stack:
-        stack.callback(bell.stop)
+        stack.callback(notifier.stop)
         services = stack.enter_context(open_services(config))
-        stack.enter_context(serve(services, bell.ring, sock))
+        stack.enter_context(serve(services, notifier.notify, sock))
         body = {
             "amount": "10",
             "phone": "254712340000",

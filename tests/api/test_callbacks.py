@@ -13,12 +13,13 @@ import pytest
 from daraja_simulator.server import RunningSimulator
 from harness.bodies import callback_body
 from harness.callbacks import ACCEPTED, MIB, assert_accepted, count_kept, kept, paid_silently, post
+from harness.collecting import every_case
 from harness.gateway import Gateway, open_gateway
 from harness.problems import assert_problem
 from harness.receiver import Receiver
 from harness.waiting import wait_for
 from harness.wire import Wire, request_bytes
-from mpesa_gateway.api import inbox as inbox_module
+from mpesa_gateway.api.callbacks import inbox as inbox_module
 
 Phones = Callable[[str], str]
 BODIES = [
@@ -120,7 +121,6 @@ def unknown_tokens(good: str) -> dict[str, str]:
         "a word": "callback",
         "too short": good[:-1],
         "too long": good + "0",
-        "upper case": good.upper() if good.upper() != good else "A" * 64,
         "no hexadecimal": "g" * 64,
         "other digits": "%D9%A1" * 64,
         "right id, wrong secret": good[:32] + "0" * 32,
@@ -130,7 +130,7 @@ def unknown_tokens(good: str) -> dict[str, str]:
         "swapped": good[32:] + good[:32],
         "id only": good[:32],
         "with hyphens": str(uuid.UUID(good[:32])) + good[32:],
-        "trailing slash": f"{good}/",
+        "two slashes": f"{good}//",
         "path below": f"{good}/x",
         "null byte": f"{good}%00",
         "newline": f"{good}%0A",
@@ -162,8 +162,8 @@ def test_a_query_string_changes_nothing(shared: Gateway, new_phone: Phones) -> N
     assert len(kept(shared, transaction_id)) == 1
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "HEAD"])
-@pytest.mark.parametrize("path", ["/callback", f"/callback/{'0' * 64}"])
+@every_case("method", ["GET", "PUT", "PATCH", "DELETE", "HEAD"])
+@every_case("path", ["/callback", f"/callback/{'0' * 64}"])
 def test_another_method_is_not_allowed(shared: Gateway, method: str, path: str) -> None:
     response = shared.session.request(method, shared.url + path, data=b"{}", timeout=10)
 

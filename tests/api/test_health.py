@@ -10,10 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import requests
+from prometheus_client import REGISTRY
 
 from daraja_simulator.server import RunningSimulator
+from harness.callbacks import post
+from harness.collecting import every_case
+from harness.databases import takes_no_writes
 from harness.gateway import Gateway, open_gateway
 from harness.hanging import hung
 from harness.merchants import write_merchant
@@ -21,16 +26,20 @@ from harness.problems import assert_problem
 from harness.receiver import Receiver
 from harness.settings import API_KEY, environment
 from harness.waiting import wait_for
+from mpesa_devkit.embedded import EmbeddedPostgres
+from mpesa_devkit.processes import free_port
 from mpesa_gateway.api.app import create_app
+from mpesa_gateway.api.callbacks import inbox
 from mpesa_gateway.config import Config
-from mpesa_gateway.demo.embedded import EmbeddedPostgres
-from mpesa_gateway.demo.processes import free_port
 from mpesa_gateway.services import open_services
+from mpesa_gateway.usecases import database_watch
 
 UP = (200, {"status": "ok", "database": "up"})
 DOWN = (503, {"status": "unavailable", "database": "down"})
+BEHIND = (503, {"status": "unavailable", "database": "up", "schema": "behind"})
+READ_ONLY = (503, {"status": "unavailable", "database": "read-only"})
 # A probe that waits longer is a probe that failed.
-PROMPTLY_S = 3.0
+PROMPTLY_S = 4.0
 
 
 def ask(gateway: Gateway, path: str) -> tuple[int, Any]:
@@ -50,8 +59,8 @@ def test_everything_is_up(shared: Gateway) -> None:
     assert ask(shared, "/livez") == (200, {"status": "ok"})
 
 
-@pytest.mark.parametrize("path", ["/health", "/livez", "/readyz"])
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+@every_case("path", ["/health", "/livez", "/readyz"])
+@every_case("method", ["POST", "PUT", "DELETE"])
 def test_another_method_is_not_allowed(shared: Gateway, method: str, path: str) -> None:
     response = shared.session.request(method, shared.url + path, timeout=5)
 
@@ -86,7 +95,7 @@ def assert_down(gateway: Gateway) -> None:
     assert time.monotonic() - started < 2 * PROMPTLY_S
     started = time.monotonic()
     assert ask(gateway, "/livez") == (200, {"status": "ok"})
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < PROMPTLY_S
 
 
 def test_a_stopped_postgres_is_down_and_comes_up_again(
@@ -121,11 +130,11 @@ def test_without_any_database_the_process_lives(
         assert ask(gateway, "/readyz")[0] == 503
 
 
-def test_an_empty_database_is_up_but_not_ready(
+def test_an_empty_database_is_up_but_its_schema_is_behind(
     empty_database_url: str, redis_url: str, simulator: RunningSimulator, receiver: Receiver
 ) -> None:
     with open_gateway(empty_database_url, redis_url, simulator, receiver) as gateway:
-        wait_for(lambda: ask(gateway, "/health") == UP, what="the pool")
+        wait_for(lambda: ask(gateway, "/health") == BEHIND, what="the pool")
 
         status, answer = ask(gateway, "/readyz")
 
@@ -226,7 +235,7 @@ def answers_of(
         callback_url="http://127.0.0.1:1/callback",
     )
     with open_services(Config.from_env(env)) as services:
-        app = create_app(services, ring=lambda _: None, is_stopping=is_stopping)
+        app = create_app(services, notify=lambda _: None, is_stopping=is_stopping)
 
         async def run() -> list[tuple[int, Any]]:
             return [await call(app, path) for path in paths]
@@ -247,3 +256,36 @@ def test_a_process_whose_inbox_is_dead_should_be_restarted(
     (live,) = answers_of(database_url, redis_url, ["/livez"], lambda: False)
 
     assert live == (503, {"status": "dead"})
+
+
+def test_a_database_that_takes_no_writes_is_read_only(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads go on, so that no pod leaves: `/readyz` stays 200."""
+    monkeypatch.setattr(database_watch, "BEAT_S", 0.1)
+    monkeypatch.setattr(database_watch, "SILENT_S", 1.0)
+    gateway.services.watch.start()
+    try:
+        wait_for(lambda: ask(gateway, "/health") == UP, what="the pool")
+        with takes_no_writes(gateway.database_url):
+            wait_for(lambda: ask(gateway, "/health") == READ_ONLY, what="the heartbeat to fail")
+            assert ask(gateway, "/readyz")[0] == 200
+            assert REGISTRY.get_sample_value("mpesa_database_writable") == 0
+        wait_for(lambda: ask(gateway, "/health") == UP, what="writes")
+        assert REGISTRY.get_sample_value("mpesa_database_writable") == 1
+    finally:
+        gateway.services.watch.stop()
+
+
+def test_a_flush_that_has_lost_its_way_ends_the_process(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "STUCK_S", 0.5)
+    wait_for(lambda: ask(gateway, "/health") == UP, what="the pool")
+    with psycopg.connect(gateway.database_url) as conn, ThreadPoolExecutor(1) as threads:
+        conn.execute("LOCK TABLE callbacks IN ACCESS EXCLUSIVE MODE")
+        posted = threads.submit(post, gateway, "/callback", b"{}")
+        wait_for(lambda: ask(gateway, "/livez") == (503, {"status": "dead"}), what="the probe")
+        conn.rollback()
+        posted.result()
+    wait_for(lambda: ask(gateway, "/livez") == (200, {"status": "ok"}), what="the flush to end")

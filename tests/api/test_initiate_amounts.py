@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from harness.gateway import Gateway
+from harness.collecting import every_case
+from harness.gateway import Gateway, Gateways
 from harness.initiate import (
     LIMITED_KEY,
     RICH_KEY,
@@ -15,6 +17,7 @@ from harness.initiate import (
     good,
     nothing_created,
     post,
+    write_merchants,
 )
 from harness.problems import assert_problem
 from harness.settings import API_KEY
@@ -39,7 +42,7 @@ AMOUNTS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("amount", AMOUNTS, ids=lambda it: repr(it)[:20])
+@every_case("amount", AMOUNTS, ids=lambda it: repr(it)[:20])
 def test_an_amount_that_is_not_whole_shillings_within_the_limit_is_refused(
     public: Gateway, amount: Any
 ) -> None:
@@ -47,7 +50,7 @@ def test_an_amount_that_is_not_whole_shillings_within_the_limit_is_refused(
         assert_problem(post(public, good(amount=amount)), 400, "invalid-input", "amount")
 
 
-@pytest.mark.parametrize(
+@every_case(
     "literal",
     [
         *(
@@ -95,19 +98,36 @@ def test_an_amount_at_the_limit_is_accepted(
     assert push["amount"] == int(amount)
 
 
-def test_a_merchant_may_have_a_higher_limit_than_the_usual_one(public: Gateway) -> None:
-    with nothing_created(public):
-        response = post(public, good(amount=300_001), key=RICH_KEY)
+@pytest.fixture(scope="module")
+def generous(gateways: Gateways, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A platform that allows more than Safaricom does, and its merchants."""
+    merchants = tmp_path_factory.mktemp("merchants")
+    write_merchants(merchants)
+    with gateways.start(
+        webhook_allow_private="false", max_amount="1000000", merchants_dir=str(merchants)
+    ) as gateway:
+        yield gateway
+
+
+def test_a_merchant_may_have_a_higher_limit_than_the_usual_one(generous: Gateway) -> None:
+    with nothing_created(generous):
+        response = post(generous, good(amount=300_001), key=RICH_KEY)
         assert_problem(response, 400, "invalid-input", "amount")
 
     # The gateway sends it, and leaves it to Safaricom to judge.
-    response = post(public, good("254701060000", amount=300_000), key=RICH_KEY)
+    response = post(generous, good("254701060000", amount=300_000), key=RICH_KEY)
 
     assert_problem(response, 502, "refused-by-safaricom")
-    assert len(public.simulator.ledger(phone="254701060000")["pushes"]) == 1
+    assert len(generous.simulator.ledger(phone="254701060000")["pushes"]) == 1
 
 
-@pytest.mark.parametrize(
+def test_the_platforms_ceiling_is_not_raised_by_a_merchant(public: Gateway) -> None:
+    with nothing_created(public):
+        response = post(public, good(amount=300_000), key=RICH_KEY)
+        assert_problem(response, 400, "invalid-input", "amount")
+
+
+@every_case(
     ("literal", "phone"),
     [
         (b'"10.00"', f"25470201{SILENT}"),

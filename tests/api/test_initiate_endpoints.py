@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from harness.collecting import every_case
 from harness.gateway import Gateway
 from harness.initiate import (
     HOOK,
@@ -67,7 +68,7 @@ URLS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("url", URLS, ids=lambda it: repr(it)[:40])
+@every_case("url", URLS, ids=lambda it: repr(it)[:40])
 def test_a_webhook_url_that_is_not_a_plain_public_https_url_is_refused(
     public: Gateway, url: Any
 ) -> None:

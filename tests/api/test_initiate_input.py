@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.collecting import every_case
 from harness.gateway import Gateway
 from harness.initiate import (
     SILENT,
@@ -22,7 +23,7 @@ from harness.wire import Wire, exchange, request_bytes
 LIMIT = 64 * 1024
 
 
-@pytest.mark.parametrize(
+@every_case(
     "body",
     [
         b"",
@@ -71,7 +72,7 @@ def test_a_body_that_is_no_strict_json_object_is_refused_whole(
         assert_problem(post(public, body), 400, "invalid-input", "body")
 
 
-@pytest.mark.parametrize("at", list(range(1, 120, 17)))
+@every_case("at", list(range(1, 120, 17)))
 def test_a_truncated_body_is_refused(public: Gateway, at: int) -> None:
     whole = json.dumps(good()).encode()
     assert at < len(whole)
@@ -79,7 +80,7 @@ def test_a_truncated_body_is_refused(public: Gateway, at: int) -> None:
         assert_problem(post(public, whole[:at]), 400, "invalid-input", "body")
 
 
-@pytest.mark.parametrize(
+@every_case(
     "content_type",
     [
         "",
@@ -163,7 +164,7 @@ PHONES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("phone", PHONES, ids=lambda it: repr(it)[:20])
+@every_case("phone", PHONES, ids=lambda it: repr(it)[:20])
 def test_a_phone_that_is_not_254_and_nine_digits_is_refused(public: Gateway, phone: Any) -> None:
     with nothing_created(public):
         assert_problem(post(public, good(phone=phone)), 400, "invalid-input", "phone")
@@ -197,7 +198,7 @@ KEYS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("key", KEYS, ids=lambda it: repr(it)[:24])
+@every_case("key", KEYS, ids=lambda it: repr(it)[:24])
 def test_a_key_that_is_no_uuid_of_version_4_is_refused(public: Gateway, key: Any) -> None:
     with nothing_created(public):
         response = post(public, good(idempotency_key=key))
@@ -207,8 +208,8 @@ def test_a_key_that_is_no_uuid_of_version_4_is_refused(public: Gateway, key: Any
 BAD_TEXTS = ["", " a", "-a", "a_b", "a/b", "a.b", "é", "a\n", "a\x00", "<b>", "\u202ea", "日本"]
 
 
-@pytest.mark.parametrize("name", ["account_reference", "description"])
-@pytest.mark.parametrize("value", [*BAD_TEXTS, 7, True, None, [], {}], ids=lambda it: repr(it)[:20])
+@every_case("name", ["account_reference", "description"])
+@every_case("value", [*BAD_TEXTS, 7, True, [], {}], ids=lambda it: repr(it)[:20])
 def test_a_text_for_the_phone_with_other_characters_is_refused(
     public: Gateway, name: str, value: Any
 ) -> None:
@@ -225,7 +226,7 @@ def test_a_text_for_the_phone_has_a_limit(public: Gateway, name: str, most: int)
     assert post(public, good(phone, **{name: "A" * most})).status_code == 201
 
 
-@pytest.mark.parametrize(
+@every_case(
     "name", ["Amount", "amount ", "currency", "", "__proto__", "\ud800", "x" * 5000, "merchant"]
 )
 def test_an_unknown_field_is_refused_by_its_name(public: Gateway, name: str) -> None:

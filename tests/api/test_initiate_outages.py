@@ -21,8 +21,8 @@ from harness.receiver import Answer, Receiver
 from harness.safaricom import ACCEPTED, FakeSafaricom
 from harness.settings import API_KEY
 from harness.waiting import wait_for
-from mpesa_gateway.demo.embedded import EmbeddedPostgres
-from mpesa_gateway.demo.processes import free_port
+from mpesa_devkit.embedded import EmbeddedPostgres
+from mpesa_devkit.processes import free_port
 
 Phones = Callable[[str], str]
 

@@ -11,6 +11,7 @@ import pytest
 
 from harness.bodies import callback_body
 from harness.callbacks import assert_accepted, kept, paid_silently, post
+from harness.collecting import every_case
 from harness.gateway import Gateway
 from harness.initiate import SILENT, nothing_created
 from harness.problems import assert_problem
@@ -51,8 +52,8 @@ FILTERS = ("status", "phone", "created_after", "created_before", "limit", "curso
 def digest(gateway: Gateway) -> dict[str, str]:
     """What every table holds: another name, row or value makes another digest."""
     tables = gateway.rows(
-        "SELECT table_name AS name FROM information_schema.tables"
-        " WHERE table_schema = 'public' ORDER BY 1"
+        "SELECT relname AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+        " AND relkind IN ('r', 'p') AND NOT relispartition ORDER BY 1"
     )
     return {
         it["name"]: gateway.rows(
@@ -89,7 +90,7 @@ def test_no_field_of_a_payment_takes_sql(
     assert shared.transaction(bystander)["status"] == "PENDING"
 
 
-@pytest.mark.parametrize("name", [*FILTERS, "order_by"])
+@every_case("name", [*FILTERS, "order_by"])
 def test_no_filter_takes_sql(shared: Gateway, bystander: str, name: str) -> None:
     with only(shared):
         for payload in PAYLOADS:
@@ -98,8 +99,8 @@ def test_no_filter_takes_sql(shared: Gateway, bystander: str, name: str) -> None
             assert bystander not in response.text
 
 
-@pytest.mark.parametrize("payload", PAYLOADS)
-@pytest.mark.parametrize("below", ["", "/deliveries"])
+@every_case("payload", PAYLOADS)
+@every_case("below", ["", "/deliveries"])
 def test_no_id_in_a_path_takes_sql(
     shared: Gateway, bystander: str, below: str, payload: str
 ) -> None:
@@ -111,7 +112,7 @@ def test_no_id_in_a_path_takes_sql(
             assert_problem(shared.get(path), 404, "not-found")
 
 
-@pytest.mark.parametrize("payload", PAYLOADS)
+@every_case("payload", PAYLOADS)
 def test_neither_a_key_nor_a_token_takes_sql(shared: Gateway, bystander: str, payload: str) -> None:
     as_header = payload.encode().decode("latin-1")
     with only(shared):
@@ -151,8 +152,8 @@ def test_sql_in_a_callback_is_kept_as_text_and_does_what_the_same_words_would(
     with only(shared, "callbacks"):
         assert_accepted(post(shared, path, body, **{"User-Agent": agent}))
     with only(shared, "callbacks", "transactions", "transaction_events", "deliveries"):
-        for it in shared.bell.take():
-            shared.tasks.do(it)
+        for it in shared.notifier.take():
+            shared.dispatcher.run(it)
     (row,) = kept(shared, transaction_id)
     assert (bytes(row["body"]), row["headers"]["user-agent"]) == (body, agent)
     (found,) = shared.rows(

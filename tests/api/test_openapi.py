@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from daraja_simulator.settings import Settings
 from harness.gateway import Gateway, Gateways
 from harness.merchants import write_merchant
 from mpesa_gateway.api.openapi import document
+from mpesa_gateway.api.requests import AMOUNT_TEXT_PATTERN
+from mpesa_gateway.domain.amount import MAX_AMOUNT
 
 SEED = 7
 ACCEPTED = ["2xx", 401, 403, 404, 409, 429, "5xx"]
@@ -85,6 +89,19 @@ def is_taken_by_safaricom(_context: Any, case: Any) -> bool:
     return not (isinstance(phone, str) and phone.strip()[-4:] in REFUSED_DIGITS)
 
 
+def is_within_the_limits(_context: Any, case: Any) -> bool:
+    """Amounts have no maximum in the document: each merchant and platform has its own."""
+    amount = case.body.get("amount") if isinstance(case.body, dict) else None
+    if isinstance(amount, str) and re.fullmatch(AMOUNT_TEXT_PATTERN, amount):
+        return Decimal(amount) <= MAX_AMOUNT
+    return not isinstance(amount, int) or isinstance(amount, bool) or amount <= MAX_AMOUNT
+
+
+def has_no_cursor(_context: Any, case: Any) -> bool:
+    """A cursor is one that a page gave; no schema can know which there are."""
+    return "cursor" not in (case.query or {})
+
+
 def failures_of(schema: Any) -> list[str]:
     """Every check that failed, with the request that shows it; and the run's own errors."""
     found: list[str] = []
@@ -109,6 +126,8 @@ def test_the_document_is_true(public: Gateway, method: str, path: str) -> None:
 
     schema.hook("filter_case")(has_a_possible_host)
     schema.hook("filter_case")(is_taken_by_safaricom)
+    schema.hook("filter_case")(is_within_the_limits)
+    schema.hook("filter_case")(has_no_cursor)
     found = failures_of(schema.include(path=path, method=method))
 
     assert not found, "\n\n".join(dict.fromkeys(found))

@@ -193,6 +193,35 @@ def test_an_offer_of_another_protocol_is_passed_over(
             assert wire.read().status == 200
 
 
+def test_the_body_behind_an_offer_of_another_protocol_is_stored(api_process: ApiProcess) -> None:
+    """In one piece with its head, byte by byte, chunked, and many in one piece."""
+    headers = ["Connection: keep-alive, Upgrade", "Upgrade: h2c"]
+    bodies = [f'{{"offer": {number}}}'.encode() for number in range(60)]
+    whole = [request_bytes("POST", "/callback", *headers, body=body) for body in bodies[:58]]
+    chunked = (
+        b"POST /callback HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: upgrade\r\n"
+        b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + f"{len(bodies[58]):x}\r\n".encode() + bodies[58] + b"\r\n0\r\n\r\n"
+    )  # fmt: skip
+    slow = request_bytes("POST", "/callback", *headers, body=bodies[59])
+    with Wire(api_process.url) as wire:
+        wire.send(b"".join(whole) + chunked)
+        assert {wire.read().status for _ in bodies[:59]} == {200}
+        for at in range(len(slow)):
+            wire.send(slow[at : at + 1])
+        assert wire.read().status == 200
+
+    kept = api_process.rows("SELECT body FROM callbacks WHERE body LIKE %s", b'{"offer": %')
+    assert sorted(bytes(row["body"]) for row in kept) == sorted(bodies)
+
+
+def test_a_connect_is_refused_and_closed(api_process: ApiProcess) -> None:
+    with Wire(api_process.url) as wire:
+        wire.send(b"CONNECT pay.example:443 HTTP/1.1\r\nHost: pay.example\r\n\r\nGET /livez")
+        assert wire.read().status >= 400
+        assert wire.is_cut()
+
+
 def test_pipelined_requests_are_answered_in_their_order(api_process: ApiProcess) -> None:
     unknown = f"/callback/{'0' * 64}"
     asked = [

@@ -22,7 +22,7 @@ DELIVERY = {
 # As the columns of webhook_attempts.
 ATTEMPT = {
     *("attempt_number", "outcome", "success", "response_status_code", "response_time_ms"),
-    *("error_message", "attempted_at"),
+    *("error_message", "response_body", "attempted_at"),
 }
 
 
@@ -53,7 +53,7 @@ def test_a_delivery_shows_every_attempt(gateway: Gateway, new_phone: Phones) -> 
     response = gateway.get(f"/transactions/{transaction_id}/deliveries")
 
     (delivery,) = response.json()["items"]
-    assert set(delivery) == DELIVERY | {"attempts"}
+    assert set(delivery) == DELIVERY | {"attempts", "request_body"}
     assert delivery["transaction_id"] == transaction_id
     assert delivery["type"] == "transaction.completed"
     assert delivery["state"] == "DELIVERED"

@@ -7,6 +7,7 @@ from urllib.parse import unquote_plus
 
 import pytest
 
+from harness.collecting import every_case
 from harness.gateway import Gateway
 from harness.problems import assert_problem
 from harness.transactions import raw_list
@@ -29,7 +30,7 @@ GOOD_TIMES = [
 ]
 
 
-@pytest.mark.parametrize("text", GOOD_TIMES)
+@every_case("text", GOOD_TIMES)
 def test_every_form_of_rfc_3339_is_the_same_moment(shared: Gateway, text: str) -> None:
     assert raw_list(shared, f"created_after={text}").status == 200
     as_decoded = unquote_plus(text)
@@ -78,15 +79,15 @@ BAD_TIMES = [
 ]
 
 
-@pytest.mark.parametrize("name", ["created_after", "created_before"])
-@pytest.mark.parametrize("text", BAD_TIMES)
+@every_case("name", ["created_after", "created_before"])
+@every_case("text", BAD_TIMES)
 def test_what_is_no_rfc_3339_time_is_refused(shared: Gateway, name: str, text: str) -> None:
     data = raw_list(shared, f"{name}={text.replace(' ', '%20')}")
 
     assert_problem(data, 400, "invalid-input", name)
 
 
-@pytest.mark.parametrize(
+@every_case(
     "text",
     [
         "0001-01-01T00:00:00Z",
@@ -114,7 +115,7 @@ BAD_LIMITS = [
 ]
 
 
-@pytest.mark.parametrize("text", BAD_LIMITS, ids=lambda it: it[:24])
+@every_case("text", BAD_LIMITS, ids=lambda it: it[:24])
 def test_a_limit_out_of_bounds_is_refused(shared: Gateway, text: str) -> None:
     assert_problem(raw_list(shared, f"limit={text}"), 400, "invalid-input", "limit")
 
@@ -126,14 +127,14 @@ BAD_CURSORS = [
 ]
 
 
-@pytest.mark.parametrize("text", BAD_CURSORS, ids=lambda it: it[:24])
+@every_case("text", BAD_CURSORS, ids=lambda it: it[:24])
 def test_a_cursor_that_is_not_ours_is_refused(shared: Gateway, text: str) -> None:
     data = raw_list(shared, f"cursor={text.replace(' ', '%20')}")
 
     assert_problem(data, 400, "invalid-input", "cursor")
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("query", "fields"),
     [
         ("status=pending", ["status"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +18,8 @@ from harness.gateway import Gateway, Gateways, open_gateway
 from harness.receiver import Receiver
 from harness.waiting import wait_for
 from harness.wire import Reply, Wire, request_bytes
-from mpesa_gateway.api.fast_path import MAX_BODY, find_token
-from mpesa_gateway.demo.embedded import EmbeddedPostgres
+from mpesa_devkit.embedded import EmbeddedPostgres
+from mpesa_gateway.api.callbacks.fast_path import MAX_BODY, find_token
 
 Phones = Callable[[str], str]
 INSIDE, OUTSIDE = "X-Forwarded-For: 196.201.214.206", "X-Forwarded-For: 203.0.113.9"
@@ -140,6 +141,25 @@ def test_both_ways_keep_answer_count_and_say_the_same(
     assert rows[:1] == rows[1:]
 
 
+@pytest.mark.parametrize(("status", "header"), [(200, INSIDE), (403, OUTSIDE)])
+def test_both_ways_treat_a_token_of_ours_without_a_payment_the_same(
+    walled: Gateway, caplog: pytest.LogCaptureFixture, status: int, header: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    missing = uuid.uuid4()
+    path = f"/callback/{walled.services.config.token_keys.make(missing, bytes(16)).text}"
+    short = request_bytes("POST", path, header, body=b'{"way": 1}')
+    long = request_bytes("POST", path + QUERY, header, body=b'{"way": 2}')
+    assert (goes_short(short), goes_short(long)) == (True, False)
+
+    first, second = (see(walled, data, caplog) for data in (short, long))
+
+    assert first.reply.status == status
+    assert first.comparable() == second.comparable()
+    rows = walled.rows("SELECT * FROM callbacks WHERE orphan_of = %s", missing)
+    assert len(rows) == (2 if status == 200 else 0)
+
+
 def test_a_refusal_for_want_of_postgres_is_the_same_on_both_ways(
     own_postgres: EmbeddedPostgres,
     own_database_url: str,
@@ -176,9 +196,8 @@ SMALL = [(b"content-length", b"10")]
     [
         (b"/callback", SMALL),
         (b"/callback/", SMALL),
-        (b"/callback/" + TOKEN + b"/", SMALL),
+        (b"/callback/" + TOKEN + b"//", SMALL),
         (b"/callback/" + TOKEN[:-1], SMALL),
-        (b"/callback/" + TOKEN.upper(), SMALL),
         (b"/callback/" + TOKEN + b"\n", SMALL),
         (b"/callback/%30" + TOKEN[1:], SMALL),
         (b"http://gateway/callback/" + TOKEN, SMALL),
@@ -193,6 +212,22 @@ SMALL = [(b"content-length", b"10")]
 def test_what_is_unusual_goes_the_long_way(url: bytes, headers: list[tuple[bytes, bytes]]) -> None:
     assert find_token(url, headers) is None
     assert find_token(b"/callback/" + TOKEN, SMALL) is not None
+
+
+@pytest.mark.parametrize("change", [str, str.upper, "{}/".format, "{}/?".format])
+def test_case_and_a_final_slash_make_no_difference_on_either_way(
+    walled: Gateway, new_phone: Phones, change: Callable[[str], str]
+) -> None:
+    transaction_id, path = paid_silently(walled, new_phone("4042"))
+    token = path.removeprefix("/callback/")
+    with Wire(walled.url) as wire:
+        for number, query in enumerate(("", QUERY)):
+            where = f"/callback/{change(token)}".removesuffix("?") + query
+            wire.send(request_bytes("POST", where, INSIDE, body=b"%d" % number))
+            assert wire.read().status == 200
+
+    rows = kept(walled, transaction_id)
+    assert [(bytes(it["body"]), it["by_token"]) for it in rows] == [(b"0", True), (b"1", True)]
 
 
 def test_a_callback_behind_another_request_waits_for_its_turn(

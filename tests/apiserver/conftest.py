@@ -6,13 +6,14 @@ import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from daraja_simulator.server import RunningSimulator
 from daraja_simulator.settings import Settings
 from harness.apiserver import ApiServer, api_server, need_commands
-from harness.merchantconfigs import BUNDLE, DARAJA, GATEWAY, FakePod, Operator, Shops
+from harness.merchantconfigs import BUNDLE, DARAJA, GATEWAY, RELEASE, FakePod, Operator, Shops
 
 _NUMBERS = itertools.count(1)
 
@@ -74,12 +75,20 @@ def start_operator(
     """Starts an operator for some namespaces; ended with the test."""
     started: list[Operator] = []
 
-    def start(*namespaces: str, secret_watch: bool = False, **settings: str) -> Operator:
+    def start(
+        *namespaces: str,
+        secret_watch: bool = False,
+        values: dict[str, Any] | None = None,
+        release: str = RELEASE,
+        **settings: str,
+    ) -> Operator:
         directory = tmp_path / f"operator-{len(started)}"
         directory.mkdir()
         operator = Operator(
             server, directory, daraja.url, namespaces, secret_watch=secret_watch, settings=settings
         )
+        operator.values = values or {}
+        operator.release = release
         started.append(operator)
         operator.start()
         return operator

@@ -57,6 +57,8 @@ ACCEPTED = {
     "its own signing secret": {"webhook": {"signingSecretRef": {"name": "hooks", "key": "secret"}}},
     "rotation": {"rotation": {"apiKey": "2026-09-01", "webhookSecret": "again"}},
     "suspended": {"suspended": True},
+    "a Secret's name with dots": {"credentialsSecretRef": {"name": "daraja.v2-live"}},
+    "another gateway": {"gateway": "live"},
 }
 
 REFUSED: dict[str, tuple[Json, str]] = {
@@ -77,6 +79,13 @@ REFUSED: dict[str, tuple[Json, str]] = {
     "a number as short code": ({"shortCode": 174379}, "must be of type string"),
     "no transaction type": ({"transactionType": ...}, "spec.transactionType: Required value"),
     "another transaction type": ({"transactionType": "PayBill"}, "Unsupported value"),
+    "two API keys": (
+        {"apiKey": {"secretRef": {"name": "keys", "key": "k"}, "sha256": "0" * 64}},
+        "apiKey must have exactly one of secretRef and sha256",
+    ),
+    "no API key": ({"apiKey": {}}, "apiKey must have exactly one of secretRef and sha256"),
+    "a digest that is none": ({"apiKey": {"sha256": "0" * 63}}, "spec.apiKey.sha256"),
+    "a digest in capitals": ({"apiKey": {"sha256": "A" * 64}}, "spec.apiKey.sha256"),
     "no credentials": ({"credentialsSecretRef": ...}, "credentialsSecretRef: Required value"),
     "credentials without a name": ({"credentialsSecretRef": {}}, "name: Required value"),
     "production, /15": (
@@ -124,6 +133,19 @@ REFUSED: dict[str, tuple[Json, str]] = {
         {"limits": {"initiatePerMinute": -1}},
         "greater than or equal to 0",
     ),
+    "a Secret's name with a slash": (
+        {"credentialsSecretRef": {"name": "shops/daraja"}},
+        "credentialsSecretRef.name",
+    ),
+    "a Secret's name that climbs": (
+        {"webhook": {"signingSecretRef": {"name": "..", "key": "k"}}},
+        "signingSecretRef.name",
+    ),
+    "a Secret's name in capitals": (
+        {"apiKey": {"secretRef": {"name": "Keys", "key": "k"}}},
+        "secretRef.name",
+    ),
+    "a gateway with a dot": ({"gateway": "a.b"}, "spec.gateway"),
     "an empty rotation": ({"rotation": {"apiKey": ""}}, "should be at least 1 chars long"),
 }
 
@@ -195,13 +217,14 @@ def test_defaults_are_filled_in_and_unknown_fields_dropped(
         "passkey": "passkey",
     }
     assert spec["suspended"] is False
+    assert spec["gateway"] == "default"
     assert "baseUrl" not in spec
 
 
 def test_the_kind_has_its_short_names_and_columns(server: ApiServer, namespace: str) -> None:
     groups = server.admin.get(GROUP_PATH)["resources"]
     kind = next(item for item in groups if item["name"] == "merchantconfigs")
-    assert (kind["shortNames"], kind["categories"]) == (["merchant"], ["mpesa"])
+    assert (kind["shortNames"], kind["categories"]) == (["merchant", "merchants"], ["mpesa"])
     create(server, namespace)
     accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
     path = f"{GROUP_PATH}/namespaces/{namespace}/merchantconfigs?limit=1"
@@ -210,8 +233,16 @@ def test_the_kind_has_its_short_names_and_columns(server: ApiServer, namespace: 
     assert names == {
         **dict.fromkeys(["Name", "Environment", "ShortCode", "Ready", "Reason"], 0),
         **dict.fromkeys(["Suspended", "Age"], 0),
-        **dict.fromkeys(["Callback URL", "Last token check"], 1),
+        **dict.fromkeys(["Message", "Gateway", "Callback URL", "Last token check"], 1),
     }
+
+
+def test_objects_are_found_by_gateway_and_short_code(server: ApiServer, namespace: str) -> None:
+    create(server, namespace, "found", shortCode="654321", gateway="elsewhere")
+    path = f"{GROUP_PATH}/namespaces/{namespace}/merchantconfigs"
+    for selector in ("spec.shortCode=654321", "spec.gateway=elsewhere"):
+        items = server.admin.get(f"{path}?fieldSelector={selector}")["items"]
+        assert [it["metadata"]["name"] for it in items] == ["found"], selector
 
 
 def test_every_rule_of_the_crd_has_a_refused_object() -> None:
@@ -224,5 +255,5 @@ def test_every_rule_of_the_crd_has_a_refused_object() -> None:
     ]
     rules = [rule for rule in rules if rule]
     untested = [rule for rule in rules if not any(text in rule for text in sentences)]
-    assert len(rules) == 11
+    assert len(rules) == 14
     assert untested == []

@@ -110,11 +110,13 @@ def test_a_suspension_is_published_at_once(shops: Shops) -> None:
     shops.wait("Ready", "True")
     begun = time.monotonic()
     shops.change(suspended=True)
-    shops.wait("Ready", "False", "Suspended", timeout_s=3)
+    body = shops.wait("Ready", "True", "Suspended", timeout_s=3)
+    assert condition(body, "Suspended")["status"] == "True"
     assert file_of(shops)["suspended"] is True
     assert time.monotonic() - begun < 3
     shops.change(suspended=False)
-    shops.wait("Ready", "True", timeout_s=3)
+    body = shops.wait("Ready", "True", "Ready", timeout_s=3)
+    assert condition(body, "Suspended") == {}
     assert file_of(shops)["suspended"] is False
 
 

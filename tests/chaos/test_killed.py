@@ -12,8 +12,8 @@ import pytest
 
 from harness.hanging import children
 from harness.waiting import wait_for
-from mpesa_gateway.demo.processes import clean_env
-from mpesa_gateway.demo.watchdog import family, read_stat
+from mpesa_devkit.processes import clean_env
+from mpesa_devkit.watchdog import family, read_stat
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 
 from harness.chaos import Run
 from harness.chaos_evidence import ChaosEvidence, gather_chaos
+from harness.chaos_losses import Losses
 from harness.chaos_stack import chaos_stack
 from harness.nemesis_plan import Fault
-from mpesa_gateway.demo.ending import Ending
+from mpesa_demo.ending import Ending
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -69,5 +71,13 @@ def check_the_checker(evidence: ChaosEvidence) -> None:
     assert "S1" in " ".join(replace(evidence, ledger=unheard).lost())
     gone = [it for it in evidence.transactions if it["phone"] != charged["phone"]]
     assert "S1" in " ".join(replace(evidence, transactions=gone).lost())
+    # Even where rows may have been lost, an operator must be told of each.
+    losing = replace(evidence, transactions=gone, losses=Losses(windows=((0.0, math.inf),)))
+    assert any("no payment" in it for it in losing.lost())
+    assert any("an id that we do not know" in it for it in losing.lost())
+    (asked,) = [it for it in evidence.asked if it.phone == charged["phone"]]
+    line = {"kind": "payment", "payment": asked.answers[0][1]["transaction_id"], "about": ""}
+    told = replace(losing, losses=replace(losing.losses, lost=(line,)))
+    assert not [it for it in told.lost() if "no payment" in it or "do not know" in it]
     untried = replace(evidence, attempts=[])
     assert "S8" in " ".join(untried.problems())

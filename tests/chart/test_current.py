@@ -35,10 +35,10 @@ def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_readme_and_schema_are_made_from_the_values() -> None:
-    done = script("chart-docs", "--print")
+    done = script("chart_docs.py", "--print")
     assert done.returncode == 0, done.stderr
     made = [(CHART / name).read_text("utf-8") for name in ("README.md", "values.schema.json")]
-    assert done.stdout == "".join(f"{text}\n" for text in made), "run scripts/chart-docs"
+    assert done.stdout == "".join(f"{text}\n" for text in made), "run scripts/chart_docs.py"
 
 
 def test_every_value_says_what_it_means() -> None:
@@ -47,7 +47,7 @@ def test_every_value_says_what_it_means() -> None:
 
 
 def test_the_manifests_are_what_the_chart_renders() -> None:
-    done = script("k8s-render", "--check")
+    done = script("k8s_render.py", "--check")
     assert done.returncode == 0, done.stderr
 
 
@@ -70,7 +70,11 @@ def test_kustomize_builds_them_with_secrets_made_once(tmp_path: Path) -> None:
     assert texts[0] == texts[1]
     objects = list(yaml.safe_load_all(texts[0]))
     secrets = {it["metadata"]["name"]: it["data"] for it in of(objects, "Secret")}
-    assert set(secrets["mpesa-gateway-app"]) == {"MPESA_INTERNAL_SECRET", "MPESA_WEBHOOK_SECRET"}
+    assert set(secrets["mpesa-gateway-app"]) == {
+        "MPESA_CALLBACK_TOKEN_KEY",
+        "MPESA_INTERNAL_SECRET",
+        "MPESA_WEBHOOK_SECRET",
+    }
     assert set(secrets["mpesa-gateway-postgresql"]) == {"password", "uri"}
     for path in (copy / "secrets").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path

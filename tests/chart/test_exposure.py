@@ -12,6 +12,7 @@ from mpesa_gateway.domain.endpoint import is_public
 
 SCALED = next(path for path in VALUE_SETS if path.stem == "scaled-values")
 PRODUCTION = next(path for path in VALUE_SETS if path.stem == "production-values")
+DNS_PORT = 53
 POLICIES: dict[str, Any] = {"networkPolicy": {"enabled": True}}
 
 
@@ -21,13 +22,20 @@ def policy(objects: list[Object], name: str) -> Object:
 
 
 def blocks(spec: Object) -> list[Object]:
-    """Every ipBlock that a policy lets its pods reach."""
+    """Every ipBlock that a policy lets its pods reach, but for looking names up."""
     return [
         peer["ipBlock"]
         for rule in spec["egress"]
         for peer in rule.get("to", [])
-        if "ipBlock" in peer
+        if "ipBlock" in peer and {it["port"] for it in rule["ports"]} != {DNS_PORT}
     ]
+
+
+def resolvers(spec: Object) -> list[Object] | None:
+    """Where a policy lets its pods look names up; None is everywhere."""
+    (rule,) = [it for it in spec["egress"] if {port["port"] for port in it["ports"]} == {DNS_PORT}]
+    found: list[Object] | None = rule.get("to")
+    return found
 
 
 def ports_to(spec: Object, name: str) -> list[int]:
@@ -126,6 +134,14 @@ def test_the_wall_stands_where_the_workers_own_guard_does(address: str) -> None:
         denied = [ipaddress.ip_network(it) for it in block["except"]]
         inside = parsed in ipaddress.ip_network(block["cidr"])
         assert not inside or any(parsed in it for it in denied), address
+
+
+@pytest.mark.parametrize("name", ["api", "worker", "operator"])
+def test_names_are_looked_up_in_the_cluster_only(name: str) -> None:
+    node_local = {"ipBlock": {"cidr": "169.254.20.10/32"}}
+    assert resolvers(policy(render(POLICIES), name)) == [{"namespaceSelector": {}}, node_local]
+    anywhere = render({"networkPolicy": {"enabled": True, "dnsTo": []}})
+    assert resolvers(policy(anywhere, name)) is None
 
 
 def test_safaricom_is_within_reach() -> None:

@@ -10,7 +10,7 @@ from harness.helm import of, only, render
 
 
 def job_name(values: dict[str, Any]) -> str:
-    name: str = only(render(values), "Job")["metadata"]["name"]
+    name: str = only(render(values), "Job", "migrate")["metadata"]["name"]
     return name
 
 
@@ -37,11 +37,11 @@ def test_a_change_of_image_or_template_is_another_job(values: dict[str, Any]) ->
 
 
 def test_it_is_no_hook_and_goes_when_it_is_old() -> None:
-    job = only(render({}), "Job")
+    job = only(render({}), "Job", "migrate")
     assert "helm.sh/hook" not in job["metadata"].get("annotations", {})
     assert job["spec"]["ttlSecondsAfterFinished"] == 86400
     assert job["metadata"]["name"].startswith("g-mpesa-gateway-migrate-")
 
 
 def test_it_can_be_left_out() -> None:
-    assert not of(render({"migrations": {"enabled": False}}), "Job")
+    assert not of(render({"migrations": {"enabled": False}}), "Job", "migrate")

@@ -11,7 +11,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from harness.alerts import groups_of_files
 from harness.helm import CHART, Object, of, only, pod_templates, render
-from mpesa_gateway import metrics
+from mpesa_gateway.telemetry import metrics
 from mpesa_operator import metrics as operator_metrics
 
 RULES = {"metrics": {"prometheusRule": {"enabled": True}}}

@@ -21,6 +21,7 @@ from harness.helm import (
 )
 
 TRIAL = {"simulator": {"enabled": True}}
+# `release` is a hook of the uninstall.
 OURS = ("api", "worker", "operator", "migrate", "simulator")
 COMPONENTS = {*OURS, "postgresql", "redis"}
 every_set = pytest.mark.parametrize("values", VALUE_SETS, ids=lambda path: path.stem)
@@ -56,7 +57,9 @@ def test_every_container_is_restricted(values: Path) -> None:
 @every_set
 def test_only_the_operator_has_a_token(values: Path) -> None:
     for name, pod in pod_templates(render(values)).items():
-        assert pod["spec"]["automountServiceAccountToken"] is (name == "operator"), name
+        assert pod["spec"]["automountServiceAccountToken"] is (name in {"operator", "release"}), (
+            name
+        )
         for volume in pod["spec"].get("volumes", []):
             sources = volume.get("projected", {}).get("sources", [])
             assert not [it for it in sources if "serviceAccountToken" in it], name
@@ -85,7 +88,7 @@ def test_pods_have_what_a_read_only_root_needs(values: Path) -> None:
 
 
 def test_the_trial_has_every_component() -> None:
-    assert set(pod_templates(render(TRIAL))) == COMPONENTS | {"test"}
+    assert set(pod_templates(render(TRIAL))) == COMPONENTS | {"release", "test"}
 
 
 @every_set
@@ -141,7 +144,7 @@ def test_probes_ask_what_they_should() -> None:
     }
     assert asked == {
         ("api", "startupProbe"): {"path": "/livez", "port": "http"},
-        ("api", "livenessProbe"): {"path": "/livez", "port": "http"},
+        ("api", "livenessProbe"): {"path": "/livez", "port": "metrics"},
         ("api", "readinessProbe"): {"path": "/readyz", "port": "http"},
         ("worker", "livenessProbe"): {"path": "/livez", "port": "metrics"},
         ("operator", "livenessProbe"): {"path": "/healthz", "port": "health"},
@@ -235,3 +238,30 @@ def test_an_extra_variable_replaces_the_charts_own() -> None:
     extra = [{"name": "MPESA_LOG_LEVEL", "value": "debug"}]
     container = main_container(render({"operator": {"extraEnv": extra}}), "operator")
     assert environment(container)["MPESA_LOG_LEVEL"] == "debug"
+
+
+def test_the_api_keeps_a_spool_where_it_is_asked_for() -> None:
+    """An `emptyDir` outlives a container that is restarted."""
+    objects = render({"api": {"spool": {"enabled": True}}, **TRIAL})
+    container = main_container(objects, "api")
+    assert environment(container)["MPESA_SPOOL_DIR"] == "/var/spool/mpesa-gateway"
+    (mount,) = (it for it in container["volumeMounts"] if it["name"] == "spool")
+    assert mount["mountPath"] == "/var/spool/mpesa-gateway"
+    volumes = pod_templates(objects)["api"]["spec"]["volumes"]
+    (volume,) = (it for it in volumes if it["name"] == "spool")
+    assert volume["emptyDir"] == {"sizeLimit": "64Mi"}
+
+    plain = render(TRIAL)
+    assert "MPESA_SPOOL_DIR" not in environment(main_container(plain, "api"))
+    volumes = pod_templates(plain)["api"]["spec"]["volumes"]
+    assert "spool" not in {it["name"] for it in volumes}
+
+
+def test_an_uninstall_lets_go_of_merchantconfigs_first() -> None:
+    job = only(render({}), "Job", "release")
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete"
+    container = main_container(render({}), "release")
+    assert container["args"] == ["operator", "--release"]
+    assert environment(container) == environment(main_container(render({}), "operator"))
+    kept = render({"operator": {"releaseOnUninstall": False}})
+    assert "release" not in pod_templates(kept)

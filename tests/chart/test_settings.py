@@ -20,7 +20,7 @@ from harness.helm import (
     render,
 )
 from mpesa_gateway.config import Config
-from mpesa_gateway.settings import PREFIX, SETTINGS
+from mpesa_gateway.config.settings import PREFIX, SETTINGS
 from mpesa_operator.settings import VARIABLES, read_settings
 
 SETTING_NAMES = {PREFIX + setting.name for setting in SETTINGS}
@@ -44,8 +44,9 @@ def test_every_setting_has_a_value_or_is_set() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
     by_name = set(schema["properties"]["settings"]["propertyNames"]["enum"])
     # SERVER_PORT and METRICS_PORT are the Service's and the probes' business; nobody arms
-    # failpoints in a cluster.
-    assert set(api_environment(TRIAL)) | by_name == SETTING_NAMES - {"MPESA_FAILPOINTS"}
+    # failpoints in a cluster; a spool needs a volume (`api.spool`).
+    elsewhere = {"MPESA_FAILPOINTS", "MPESA_SPOOL_DIR"}
+    assert set(api_environment(TRIAL)) | by_name == SETTING_NAMES - elsewhere
     assert not set(api_environment(TRIAL)) & by_name
 
 
@@ -158,7 +159,9 @@ def test_the_operators_environment_is_the_agreed_one() -> None:
     }
     found = environment(main_container(render(values), "operator"))
     assert set(found) == {PREFIX + name for name, _, _ in VARIABLES}
-    assert read_settings(found).watch_namespaces == ("shop", "books")
+    given = {name: it for name, it in found.items() if isinstance(it, str)}
+    assert read_settings(given).watch_namespaces == ("shop", "books")
+    assert found["MPESA_OPERATOR_GATEWAY"] == "default"
     assert found["MPESA_OPERATOR_FULLNAME"] == FULLNAME
     assert found["MPESA_OPERATOR_WATCH_NAMESPACES"] == "shop,books"
     assert found["MPESA_OPERATOR_DRAIN"] == "60s"

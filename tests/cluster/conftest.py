@@ -31,6 +31,7 @@ DRAIN_S = 12
 # queries soon enough to wait for, a drain that a test can sit out.
 SETTINGS = {
     "MPESA_QUERY_SCHEDULE": "5s,5s,10s,20s",
+    "MPESA_PROMPT_LIFE": "5s",
     "MPESA_SAFARICOM_QUERY_PER_MINUTE": "0",
 }
 

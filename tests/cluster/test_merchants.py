@@ -165,7 +165,7 @@ def test_a_suspended_merchant_may_not_initiate_and_its_callbacks_still_settle(
     figure("seconds until a suspension counts", time.monotonic() - started, limit=SUSPENDED_S)
 
     assert duka.status(open_payment) == "PENDING"
-    wait_for(lambda: duka.ready().get("reason") == "Suspended", what="Ready=False/Suspended")
+    wait_for(lambda: duka.ready().get("reason") == "Suspended", what="Ready=True/Suspended")
     duka.wait_for_status(open_payment, "COMPLETED")
     assert wait_for(lambda: duka.neighbour.webhooks(open_payment), what="the webhook")
     assert duka.initiate().status == 403

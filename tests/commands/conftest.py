@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from harness.bodies import callback_body
 from harness.gateway import Gateway
 from mpesa_gateway.cli import cli
-from mpesa_gateway.log import configure_logging
+from mpesa_gateway.telemetry.log import configure_logging
 
 SILENT = "254712344042"
 WRONG_AMOUNT = "254712347001"
@@ -24,8 +24,8 @@ Run = Callable[..., Result]
 def run() -> Iterator[Run]:
     """Runs a command in this process; logging is as before afterwards."""
 
-    def invoke(*arguments: str, env: dict[str, str]) -> Result:
-        return CliRunner().invoke(cli, arguments, env={"COLUMNS": "220", **env})
+    def invoke(*arguments: str, env: dict[str, str], color: bool = False) -> Result:
+        return CliRunner().invoke(cli, arguments, env={"COLUMNS": "220", **env}, color=color)
 
     yield invoke
     configure_logging("json", "info")

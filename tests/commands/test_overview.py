@@ -117,24 +117,24 @@ def test_merchants_are_listed_with_their_files_and_without_secrets(
     run: Run, tmp_path: Path
 ) -> None:
     write_merchant(tmp_path, "a.json", suspended=True)
-    write_merchant(
-        tmp_path, "b.json", name="shops/b", key="key-of-b", draining=True, environment="production"
-    )
+    write_merchant(tmp_path, "b.json", name="shops/b", key="key-of-b", draining=True)
     write_file(tmp_path / "c.json", '{"version": 1}')
+    write_merchant(tmp_path, "d.json", name="shops/d", key="key-of-d", environment="production")
     env = everything(tmp_path)
     listed = run("merchants", "list", "--json", env=env)
     view = parsed(listed)
 
     assert [(it["name"], it["loaded_from"], it["environment"]) for it in view["items"]] == [
         ("default", "environment", "sandbox"),
-        ("shops/b", "b.json", "production"),
+        ("shops/b", "b.json", "sandbox"),
         ("shops/duka", "a.json", "sandbox"),
     ]
     assert [(it["suspended"], it["draining"]) for it in view["items"][1:]] == [
         (False, True),
         (True, False),
     ]
-    assert list(view["errors"]) == ["c.json"]
+    assert list(view["errors"]) == ["c.json", "d.json"]
+    assert "leads to real money" in view["errors"]["d.json"]
     shown = run("merchants", "list", env=env).output
     for word in ("suspended", "draining", "active", "600100", "c.json", "Field required"):
         assert word in shown
@@ -147,3 +147,27 @@ def test_a_directory_that_is_away_is_an_error_in_words(run: Run, tmp_path: Path)
 
     assert result.exit_code == 1
     assert "MPESA_MERCHANTS_DIR cannot be read: NotADirectoryError" in result.output
+
+
+def test_a_history_is_handed_over_to_the_merchant_that_has_the_name_now(
+    run: Run, gateway: Gateway, env: dict[str, str], tmp_path: Path
+) -> None:
+    both = {**everything(tmp_path), **env}
+    adopt = ("merchants", "adopt", "shops/duka", "--by", "jane", "--reason", "OPS-71")
+    for uid in (None, "uid-2"):
+        assert run(*adopt, env=both).exit_code == 1
+        write_merchant(tmp_path, uid=uid or ...)
+    assert "nobody had the name" in str(run(*adopt, env=both).exception)
+    owner = (
+        "INSERT INTO merchant_owners (merchant, uid, since) VALUES ('shops/duka', 'uid-1', now())"
+    )
+    gateway.execute(owner)
+    result = run(*adopt, env=both)
+    assert result.exit_code == 0, result.output
+    assert "(uid-2)" in result.output
+    assert gateway.rows("SELECT uid FROM merchant_owners") == [{"uid": "uid-2"}]
+    (said,) = gateway.rows('SELECT "by", reason FROM merchant_adoptions')
+    assert said == {"by": "jane", "reason": "OPS-71"}
+    for missing in ("--by", "--reason"):
+        at = adopt.index(missing)
+        assert run(*adopt[:at], *adopt[at + 2 :], env=both).exit_code == 2

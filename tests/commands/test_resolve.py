@@ -197,3 +197,71 @@ def test_the_timeline_is_in_order_of_time(gateway: Gateway, run: Run, env: dict[
     assert "conflict paid_after_failed" in shown
     assert "closed at" in shown
     assert SILENT not in shown
+
+
+PAID_BY_QUERY = "254712344040"
+
+
+def test_an_operator_adds_the_receipt_of_a_payment_that_a_query_completed(
+    gateway: Gateway, run: Run, env: dict[str, str]
+) -> None:
+    transaction_id = gateway.pay(PAID_BY_QUERY)
+    gateway.clock.advance(seconds=91)
+    gateway.sweep()
+    assert gateway.transaction(transaction_id)["receipt"] is None
+    shown = run("transactions", "resolve", transaction_id, *WHO, "--receipt", "tku7x2q9lm", env=env)
+    gateway.clock.advance(seconds=5)
+    gateway.sweep()
+
+    assert "transaction.updated is on its way" in shown.output
+    view = gateway.transaction(transaction_id)
+    assert (view["status"], view["receipt"]) == ("COMPLETED", "TKU7X2Q9LM")
+    told = json.loads(gateway.receiver.requests[-1].body)
+    assert (told["type"], told["metadata"]["MpesaReceiptNumber"]) == (
+        "transaction.updated",
+        "TKU7X2Q9LM",
+    )
+    (event,) = gateway.rows("SELECT kind, detail FROM transaction_events WHERE source = 'person'")
+    assert (event["kind"], event["detail"]["by"]) == ("resolved", "wanjiru")
+    assert event["detail"]["receipt"] == "TKU7X2Q9LM"
+    again = refusal(run, env, transaction_id, *WHO, "--receipt", "TKU7X2Q9LN")
+    assert "a receipt never changes" in again
+    other = fail_one(gateway)
+    taken = refusal(run, env, other, *WHO, "--receipt", "TKU7X2Q9LM")
+    assert "belongs to another transaction" in taken
+
+
+def test_an_operator_records_what_the_statement_says_of_an_unrecognised_failure(
+    gateway: Gateway, run: Run, env: dict[str, str]
+) -> None:
+    transaction_id = gateway.pay(SILENT)
+    body = callback_body(gateway.checkout_request_id(SILENT), code=5000)
+    gateway.post(gateway.callback_path(SILENT), body)
+    gateway.work()
+    for waited in (61, 121):
+        gateway.clock.advance(seconds=waited)
+        gateway.sweep()
+    assert gateway.transaction(transaction_id)["failure"]["reason"] == "unrecognised"
+    arguments = ("transactions", "resolve", transaction_id, *WHO, "--receipt", "TKU7X2Q9LM")
+    assert "stays FAILED" in run(*arguments, env=env).output
+    assert "recorded before" in run(*arguments, env=env).output
+    gateway.clock.advance(seconds=5)
+    gateway.sweep()
+
+    view = gateway.transaction(transaction_id)
+    assert view["status"] == "FAILED"
+    assert [(it["kind"], it["receipt"]) for it in view["conflicts"]] == [
+        ("paid_after_failed", "TKU7X2Q9LM")
+    ]
+    told = json.loads(gateway.receiver.requests[-1].body)
+    assert (told["type"], told["conflict"]["receipt"]) == ("transaction.conflict", "TKU7X2Q9LM")
+    closed = run("transactions", "resolve", transaction_id, *WHO, env=env)
+    assert "Conflict paid_after_failed is closed." in closed.output
+
+
+def test_a_receipt_alone_does_not_end_a_pending_payment(
+    gateway: Gateway, run: Run, env: dict[str, str]
+) -> None:
+    transaction_id = puzzle_one(gateway)
+    said = refusal(run, env, transaction_id, *WHO, "--receipt", "TKU7X2Q9LM")
+    assert "--status COMPLETED" in said

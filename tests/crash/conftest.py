@@ -23,7 +23,7 @@ def stack(own_directory: Path, database_url: str, redis_url: str) -> Iterator[Cr
 
 @pytest.fixture
 def keep() -> Keep:
-    """Write a result where scripts/test-crash finds it for the table."""
+    """Write a result where scripts/crash_suite.py finds it for the table."""
     directory = os.environ.get("MPESA_CRASH_RESULTS")
 
     def write(name: str, result: dict[str, Any]) -> None:

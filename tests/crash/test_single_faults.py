@@ -1,7 +1,7 @@
 """One fault at one place: quick cases, each of which one planted bug cannot get past.
 
-tests/planted has the bugs; scripts/test-planted demands that each is caught by the case that its
-header names. Without a bug all of these pass, as part of `make test-crash`.
+tests/planted has the bugs; scripts/planted_suite.py demands that each is caught by the case that
+its header names. Without a bug all of these pass, as part of `make test-crash`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""`make dashboards-preview`: a picture of each dashboard, as it looks after a busy minute."""
+"""`make dashboards-preview`: each dashboard on an ordinary day, and in a busy minute."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from grafana.catalogue import DASHBOARDS
 from grafana.panels import Dashboard, Kind, Panel
 from harness.busy import Run, busy_run
 from harness.drawing import STEP_S, legend_text, shown_value, substituted
+from harness.ordinary import ordinary_run
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMN_INCHES, ROW_INCHES, DPI = 0.7, 0.36, 80
@@ -179,14 +182,21 @@ def _stack(axes: Axes, lines: list[tuple[str, Points]], start: float) -> None:
 
 
 def main() -> None:
-    """Write docs/img/dashboard-*.png, or into the directory that is given."""
-    directory = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "img"
-    directory.mkdir(parents=True, exist_ok=True)
-    with busy_run() as run:
-        for dashboard in DASHBOARDS:
-            target = directory / f"dashboard-{dashboard.name}.png"
-            draw(dashboard, run, target)
-            sys.stdout.write(f"{target} ({target.stat().st_size // 1024} KB)\n")
+    """Write docs/img/dashboard-*.png, or one kind of them: `ordinary` or `busy`."""
+    kinds = sys.argv[1:] or list(RUNS)
+    directory = ROOT / "docs" / "img"
+    for kind in kinds:
+        with RUNS[kind]() as run:
+            for dashboard in DASHBOARDS:
+                target = directory / f"dashboard-{dashboard.name}-{kind}.png"
+                draw(dashboard, run, target)
+                sys.stdout.write(f"{target} ({target.stat().st_size // 1024} KB)\n")
+
+
+RUNS: dict[str, Callable[[], AbstractContextManager[Run]]] = {
+    "ordinary": ordinary_run,
+    "busy": busy_run,
+}
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from harness.waiting import wait_for
-from mpesa_gateway.demo.client import call
-from mpesa_gateway.demo.processes import answers, clean_env
-from mpesa_gateway.demo.scenarios import SCENARIOS
+from mpesa_demo.scenarios import SCENARIOS
+from mpesa_devkit.processes import answers, clean_env
+from mpesa_gateway.clients.json_call import call
 
 pytestmark = pytest.mark.e2e
 

@@ -6,13 +6,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pytest
-
 from daraja_simulator.outcomes import OUTCOMES, get_outcome
-from mpesa_gateway.demo.client import Answer
-from mpesa_gateway.demo.judgement import Observed, cannot_change, find_problems
-from mpesa_gateway.demo.receiver import Received
-from mpesa_gateway.demo.scenarios import ENDINGS, SCENARIOS, Scenario
+from harness.collecting import every_case
+from mpesa_demo.judgement import Observed, cannot_change, find_problems
+from mpesa_demo.receiver import Received
+from mpesa_demo.scenarios import ENDINGS, SCENARIOS, Scenario
+from mpesa_gateway.clients.json_call import Answer
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 RECEIPT = "HOFY8I2GV0"
@@ -79,7 +78,7 @@ def test_no_two_payments_have_a_phone_or_an_amount_in_common() -> None:
     assert len({it.amount for it in SCENARIOS}) == len(SCENARIOS)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda it: it.name)
+@every_case("scenario", SCENARIOS, ids=lambda it: it.name)
 def test_nobody_is_told_completed_without_having_paid(scenario: Scenario) -> None:
     if scenario.expected.status == "COMPLETED":
         assert scenario.charged
@@ -87,13 +86,13 @@ def test_nobody_is_told_completed_without_having_paid(scenario: Scenario) -> Non
         assert scenario.expected.conflict or scenario.expected.attention
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda it: it.name)
+@every_case("scenario", SCENARIOS, ids=lambda it: it.name)
 def test_what_is_as_expected_has_no_problems(scenario: Scenario) -> None:
     assert find_problems(scenario, as_expected(scenario)) == []
     assert not cannot_change(scenario, as_expected(scenario))
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda it: it.name)
+@every_case("scenario", SCENARIOS, ids=lambda it: it.name)
 def test_what_was_not_looked_at_has_problems(scenario: Scenario) -> None:
     assert find_problems(scenario, Observed())
 
@@ -107,7 +106,7 @@ ANSWER = PAID.answers[0]
 WEBHOOK = PAID.webhooks[0]
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("name", "changes", "said"),
     [
         ("paid", {"answers": ()}, "not answered"),
@@ -158,7 +157,7 @@ def test_one_key_that_made_two_transactions_is_told() -> None:
     assert any("made 2 transactions" in problem for problem in problems)
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("name", "changes", "said"),
     [
         ("paid", {"status": "PENDING"}, "is still PENDING, expected COMPLETED"),
@@ -184,7 +183,7 @@ def test_a_transaction_that_is_wrong_is_told(
     assert any(said in problem for problem in viewed(name, **changes))
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("name", "change", "hopeless"),
     [
         ("paid", lambda it: {**it, "status": "FAILED"}, True),

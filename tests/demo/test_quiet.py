@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from mpesa_gateway.demo.quiet import QuietServer
+from mpesa_devkit.http_server import QuietServer
 
 
 def fail(error: Exception) -> None:

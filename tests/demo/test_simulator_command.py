@@ -9,13 +9,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import pytest
 from click.testing import CliRunner
 
 from daraja_simulator.settings import Kind, Settings
+from harness.collecting import every_case
+from mpesa_devkit.processes import Process, answers, clean_env, free_port
 from mpesa_gateway.cli import cli
-from mpesa_gateway.demo.client import call
-from mpesa_gateway.demo.processes import Process, answers, clean_env, free_port
+from mpesa_gateway.clients.json_call import call
 
 # For each kind a value that is no default: as given, and as GET / shows it.
 SAMPLES: dict[Kind, tuple[str, object]] = {
@@ -95,7 +95,7 @@ def test_a_mapping_takes_several_pairs(tmp_path: Path) -> None:
         assert settings["credentials"] == ["x", "y"]
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("arguments", "said"),
     [
         (["--port", "http"], "--port must be a whole number"),

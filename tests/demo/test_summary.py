@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mpesa_gateway.demo.books import find_disagreements, read_books
-from mpesa_gateway.demo.client import Ledger
-from mpesa_gateway.demo.judgement import Observed
-from mpesa_gateway.demo.payments import Payment, Snapshot
-from mpesa_gateway.demo.receiver import Received
-from mpesa_gateway.demo.scenarios import SCENARIOS
-from mpesa_gateway.demo.show import PlainScreen, masked
-from mpesa_gateway.demo.summary import print_summary
+from harness.collecting import every_case
+from mpesa_demo.books import find_disagreements, read_books
+from mpesa_demo.client import Ledger
+from mpesa_demo.judgement import Observed
+from mpesa_demo.payments import Payment, Snapshot
+from mpesa_demo.receiver import Received
+from mpesa_demo.scenarios import SCENARIOS
+from mpesa_demo.show import PlainScreen, masked
+from mpesa_demo.summary import print_summary
 
 PHONE = "254712340000"
 VIEW: dict[str, Any] = {
@@ -51,7 +52,7 @@ def test_books_that_agree() -> None:
     assert disagreements(snapshot()) == ""
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("seen", "said"),
     [
         (snapshot(debits=2), "1 customers were charged more than once"),

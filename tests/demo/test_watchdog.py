@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.waiting import wait_for
-from mpesa_gateway.demo.watchdog import read_stat, running
+from mpesa_devkit.watchdog import read_stat, running
 
 pytestmark = pytest.mark.skipif(not running(), reason="there is no /proc")
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not running(), reason="there is no /proc")
 STARTER = """\
 import json, sys, threading
 from pathlib import Path
-from mpesa_gateway.demo.processes import Process
+from mpesa_devkit.processes import Process
 
 directory = Path(sys.argv[1])
 started = []

@@ -11,7 +11,7 @@ from daraja_simulator.server import RunningSimulator
 from harness.processes import Processes, processes
 from harness.receiver import Receiver
 from harness.witnesses import Witnesses
-from mpesa_gateway.demo.processes import free_port
+from mpesa_devkit.processes import free_port
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from harness.hanging import hung
 from harness.processes import Processes
 from harness.waiting import wait_for
 from harness.wire import Wire, request_bytes
+from mpesa_devkit.processes import Process
 from mpesa_gateway.api.protocol import LINGER_S
 from mpesa_gateway.api.server import DRAIN_S
-from mpesa_gateway.demo.processes import Process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

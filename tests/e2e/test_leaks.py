@@ -20,7 +20,7 @@ from harness.processes import Processes, processes
 from harness.receiver import Answer, Receiver
 from harness.waiting import wait_for
 from harness.witnesses import Witnesses
-from mpesa_gateway.demo.processes import free_port
+from mpesa_devkit.processes import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

@@ -22,7 +22,7 @@ from harness.receiver import Answer, Receiver
 from harness.settings import API_KEY
 from harness.waiting import wait_for
 from harness.witnesses import Witnesses, pay_many
-from mpesa_gateway.demo.processes import free_port
+from mpesa_devkit.processes import free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -100,6 +100,20 @@ def test_a_metrics_port_in_use_is_an_error_that_names_the_variable(
     assert process.exit_status == 2
     assert f"MPESA_METRICS_PORT {taken} cannot be used" in process.log.read_text()
     assert api.is_running()
+
+
+def test_the_apis_port_in_use_is_one_line_that_names_the_variable(
+    gateway: Processes, port: int
+) -> None:
+    gateway.api(port)
+    process = gateway.start("api", server_port=str(port), metrics_port="0")
+    wait_for(lambda: not process.is_running(), timeout_s=60)
+    said = process.log.read_text()
+
+    assert process.exit_status == 2
+    assert said.count(f"MPESA_SERVER_PORT {port} cannot be used") == 1
+    assert "gunicorn" not in said
+    assert "Traceback" not in said
 
 
 def test_metrics_and_liveness_have_a_port_of_their_own(

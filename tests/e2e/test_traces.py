@@ -18,7 +18,7 @@ from harness.receiver import Answer, Receiver
 from harness.settings import API_KEY, PASSKEY
 from harness.waiting import wait_for
 from harness.witnesses import Witnesses, pay_many
-from mpesa_gateway.demo.processes import free_port
+from mpesa_devkit.processes import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -133,7 +133,7 @@ def test_a_payment_that_only_a_query_ends_stays_in_its_trace(
     collector: Collector,
     port: int,
 ) -> None:
-    settings = {"otlp_endpoint": collector.url, "query_schedule": "500ms"}
+    settings = {"otlp_endpoint": collector.url, "query_schedule": "500ms", "prompt_life": "1s"}
     gateway.api(port, **settings)
     gateway.worker(**settings)
     initiate(port, receiver, NO_CALLBACK)

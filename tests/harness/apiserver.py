@@ -16,7 +16,7 @@ import trustme
 import yaml
 
 from harness.waiting import wait_for
-from mpesa_gateway.demo.processes import Process, free_port
+from mpesa_devkit.processes import Process, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "mpesa-gateway"
@@ -244,16 +244,18 @@ def render(release: str, namespace: str, template: str, values: Mapping[str, Any
 
 
 def rbac_path(body: Json) -> str:
-    """Where an object of RBAC stands."""
+    """Where an object of RBAC, or of admission, stands."""
     kinds = {
         "Role": "roles",
         "RoleBinding": "rolebindings",
         "ClusterRole": "clusterroles",
         "ClusterRoleBinding": "clusterrolebindings",
+        "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
+        "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
     }
     meta = body["metadata"]
     inner = f"/namespaces/{meta['namespace']}" if "namespace" in meta else ""
-    base = f"/apis/rbac.authorization.k8s.io/v1{inner}"
+    base = f"/apis/{body['apiVersion']}{inner}"
     return f"{base}/{kinds[body['kind']]}/{meta['name']}"
 
 

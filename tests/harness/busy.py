@@ -23,8 +23,8 @@ from harness.prometheus import Prometheus
 from harness.settings import API_KEY
 from harness.stage import MERCHANT_NAMES, Stage, stage
 from harness.waiting import wait_for
-from mpesa_gateway.demo.processes import free_port
-from mpesa_gateway.tasks import QUEUE_NAME
+from mpesa_devkit.processes import free_port
+from mpesa_gateway.work_queue import QUEUE_NAME
 
 PAYERS = 3
 # Between two payments of one payer.

@@ -42,7 +42,7 @@ def assert_accepted(response: requests.Response) -> None:
 
 
 def applied(gateway: Gateway, transaction_id: str) -> None:
-    """Wait for a payment's callback, and apply it: its row is seen a moment before its ring."""
+    """Wait for a payment's callback, and apply it: its row is seen a moment before its wake-up."""
 
     def look() -> list[dict[str, Any]]:
         gateway.work()

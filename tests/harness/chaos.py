@@ -1,7 +1,8 @@
 """Layer C, `make chaos`: real processes under an open load while a nemesis kills, stops and cuts.
 
 `python -m harness.chaos`, in the directory `tests`, reads CHAOS_MINUTES, SEED, CHAOS_RATE,
-CHAOS_REPORT, and CHAOS_FAULTS: `kills` for nothing but `kill -9`, one after the other has healed.
+CHAOS_REPORT, and CHAOS_FAULTS: `kills` for nothing but `kill -9`, one after the other has healed;
+`faults`, `outages` or `all` (the default); or beginnings of kinds, such as `refuse,restore`.
 Exit status 1 when a promise was broken.
 """
 
@@ -24,12 +25,12 @@ import requests
 
 from harness.chaos_evidence import check_run, gather_chaos
 from harness.chaos_load import NEVER_TOLD, Load, make_arrivals
-from harness.chaos_report import Report, lines, make_report
+from harness.chaos_report import AFTER, ALL_HEALED, Report, lines, make_report
 from harness.chaos_stack import ChaosStack, chaos_stack
-from harness.nemesis import Nemesis
-from harness.nemesis_plan import Fault, make_kills, make_plan
+from harness.nemesis import Done, Nemesis
+from harness.nemesis_plan import APIS, OUTAGES, Fault, choose_kinds, make_kills, make_plan
 from harness.recovery import Recovery, Watch
-from mpesa_gateway.demo.ending import EndedError, Ending
+from mpesa_demo.ending import EndedError, Ending
 
 TICK_S = 0.05
 SAY_EVERY_S = 5.0
@@ -39,12 +40,13 @@ REPLAYS = 300
 # Between a recovery and the next fault, where each has its time.
 CALM_S = 2.0
 SIGNALLED = 128
+OUTAGE_NAMES = frozenset(it.name for it in OUTAGES)
 
 # What is not over. A push that Safaricom never answered, of which no callback came, waits for a
 # person after minutes; so does what is in doubt; and nobody ever learns how `never_told` ended.
 OPEN = f"""
 SELECT (SELECT count(*) FROM transactions WHERE status = 'PENDING' AND NOT in_doubt
-            AND attention IS NULL AND phone NOT LIKE '%{NEVER_TOLD}'
+            AND attention IS NULL AND right(phone, 4) NOT IN {NEVER_TOLD}
             AND NOT (push_state = 'UNKNOWN' AND checkout_request_id IS NULL)) AS payments,
        (SELECT count(*) FROM callbacks WHERE state = 'RECEIVED') AS callbacks,
        (SELECT count(*) FROM deliveries WHERE state = 'PENDING') AS deliveries
@@ -66,6 +68,7 @@ class Run:
         alone: bool = False,
     ) -> None:
         """`alone`: a fault begins when all is well again after the one before."""
+        plan = [it for it in plan if it.kind not in stack.impossible()]
         self._stack = stack
         self._seed = seed
         self._duration_s = duration_s
@@ -80,7 +83,9 @@ class Run:
             plan,
             may_begin=lambda: not alone or self._watch.is_over(for_s=CALM_S),
             until_s=duration_s,
+            on_healed=self._follow_outage,
         )
+        self._skipped = stack.impossible()
         self._problems: list[str] = []
 
     def run(self) -> Report:
@@ -89,7 +94,7 @@ class Run:
         self._watch.start()
         try:
             self._torment()
-            healed = self._watch.begin("all healed")
+            healed = self._watch.begin(ALL_HEALED)
             self._wait_until_quiet(healed)
         finally:
             self._load.stop()
@@ -105,9 +110,17 @@ class Run:
                     self._watch.begin(done.fault.kind, self._stack.servers[done.fault.target])
             self._look_after()
 
+    def _follow_outage(self, done: Done) -> None:
+        if done.fault.kind in OUTAGE_NAMES:
+            took_s = done.healed_at - done.began_at
+            _say(f"{self._elapsed_s():6.0f} s  over after {took_s:.0f} s: {done.fault.kind}")
+            apis = [self._stack.servers[it] for it in APIS]
+            self._watch.begin(f"{AFTER}{done.fault.kind}", *apis)
+
     def _look_after(self) -> None:
         """Replace who died, say how it goes, and end when told to."""
         self._stack.replace_the_dead()
+        self._nemesis.operate()
         self._ending.check()
         if time.monotonic() - self._said_at > SAY_EVERY_S:
             self._said_at = time.monotonic()
@@ -159,6 +172,7 @@ class Run:
             evidence=evidence,
             done=done,
             recoveries=self._watch.recoveries,
+            skipped=self._skipped,
             network={"swallowed": network.swallowed, "cut": network.cut},
             problems=self._problems,
         )
@@ -182,10 +196,13 @@ def _say(line: str) -> None:
 
 
 def run_chaos(
-    directory: Path, *, seed: int, duration_s: float, per_s: float, alone: bool = False
+    directory: Path, *, seed: int, duration_s: float, per_s: float, faults: str = "all"
 ) -> Report:
     """A whole run in an empty directory. Main thread only. Raises EndedError on a signal."""
-    plan = make_kills(seed, duration_s) if alone else make_plan(seed, duration_s)
+    alone = faults == "kills"
+    plan = (
+        make_kills(seed, duration_s) if alone else make_plan(seed, duration_s, choose_kinds(faults))
+    )
     with Ending() as ending, chaos_stack(directory) as stack:
         return Run(stack, plan, seed, duration_s, per_s, ending, alone=alone).run()
 
@@ -195,11 +212,13 @@ def main() -> int:
     seed = int(os.environ.get("SEED") or secrets.randbelow(1_000_000))
     minutes = float(os.environ.get("CHAOS_MINUTES") or 10)
     per_s = float(os.environ.get("CHAOS_RATE") or 6)
-    alone = os.environ.get("CHAOS_FAULTS") == "kills"
+    faults = os.environ.get("CHAOS_FAULTS") or "all"
     _say(f"seed {seed}: {minutes:g} minutes, {per_s:g} payments a second (SEED={seed} repeats it)")
     directory = Path(tempfile.mkdtemp(prefix="mpesa-chaos-"))
     try:
-        report = run_chaos(directory, seed=seed, duration_s=minutes * 60, per_s=per_s, alone=alone)
+        report = run_chaos(
+            directory, seed=seed, duration_s=minutes * 60, per_s=per_s, faults=faults
+        )
     except EndedError as ended:
         shutil.rmtree(directory, ignore_errors=True)
         _say(f"Ended early, by {signal.Signals(ended.number).name}. Everything is stopped.")

@@ -7,20 +7,26 @@ callback in the ledger, a repeat in the attempts and the nemesis's log, an end i
 from __future__ import annotations
 
 import collections
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from harness.chaos_endpoints import AWAY_PATH, TROUBLED_PATH
+from harness.chaos_losses import Losses, gather_losses
 from harness.chaos_stack import SETTINGS, ChaosStack
 from harness.evidence import Evidence, check_whole, gather
 from harness.nemesis import Done
+from harness.receiver import Received
 
 # Safaricom says one thing when asked and another when it calls back.
 CONTRADICTORY = "7002"
 # These faults reach a worker between its request and its commit, directly or by their wake.
-HARMING = ("kill", "stop", "restart", "terminate", "swallow", "cut", "frozen", "slow")
+HARMING = (
+    *("kill", "stop", "restart", "terminate", "swallow", "cut", "frozen", "slow"),
+    *("refuse", "connections", "disk", "freeze", "fail over", "restore"),
+)
 # A try without a result is found by its lease; a shadow of a fault is not longer than that.
 LEASE_S = 15.0
 SLACK_S = 2.0
@@ -34,6 +40,7 @@ class ChaosEvidence(Evidence):
     conflicts: frozenset[int]
     answers: dict[str, list[int | None]]
     done: list[Done]
+    losses: Losses
 
     def lost(self) -> list[str]:
         """What must be zero: S1, and money that was taken and that we know nothing of."""
@@ -54,16 +61,32 @@ class ChaosEvidence(Evidence):
     def _callbacks(self) -> Iterator[str]:
         yield from (it for it in super()._callbacks() if not it.startswith("L2"))
 
+    def _is_explained(self, body: bytes, kept: int) -> bool:
+        """Where rows were lost: it is written again without its copies, or an operator is told."""
+        phones = {it["phone"] for it in self.ledger["callbacks"] if it["body"].encode() == body}
+        touched = [it for it in self.asked if it.phone in phones and self.losses.touch(it)]
+        return bool(touched) and (kept > 0 or self.losses.name_callback(body))
+
     def _unknown_to_us(self) -> Iterator[str]:
         """S1: each payment that a client was told of, and each debit, has its row."""
         known = {row["phone"]: str(row["internal_transaction_id"]) for row in self.transactions}
         for asked in self.asked:
-            for _, body in asked.answers:
-                if body["transaction_id"] != known.get(asked.phone):
+            for payment in {body["transaction_id"] for _, body in asked.answers}:
+                if payment != known.get(asked.phone) and not (
+                    self.losses.touch(asked) and self.losses.name_payment(payment)
+                ):
                     yield f"S1 a client has an id that we do not know ({asked.case})"
         for it in self.ledger["debits"]:
-            if it["phone"] not in known:
-                yield "S1 charged, and there is no payment"
+            if it["phone"] not in known and not self._is_listed(it):
+                yield f"S1 charged, and there is no payment ({it['phone'][-8:]})"
+
+    def _is_listed(self, debit: dict[str, Any]) -> bool:
+        """Whether the database has forgotten the payment, and an operator is told of it."""
+        asked = [it for it in self.asked if it.phone == debit["phone"] and self.losses.touch(it)]
+        told = [str(body["transaction_id"]) for it in asked for _, body in it.answers]
+        return bool(asked) and (
+            self.losses.names_debit(debit) or any(map(self.losses.name_payment, told))
+        )
 
     def _debits(self) -> Iterator[str]:
         debits = {it["phone"]: it for it in self.ledger["debits"]}
@@ -112,7 +135,8 @@ class ChaosEvidence(Evidence):
 
     def _copies(self) -> Iterator[str]:
         """S6: each repeat follows a try that failed or was lost, and a fault explains that one."""
-        yield from (it for it in super()._copies() if "copies" not in it)
+        untouched = replace(self, webhooks=self._untouched())
+        yield from (it for it in super(ChaosEvidence, untouched)._copies() if "copies" not in it)
         tries = collections.defaultdict(list)
         for row in self.attempts:
             tries[row["webhook_id"]].append(row)
@@ -129,6 +153,14 @@ class ChaosEvidence(Evidence):
                 if row["outcome"] != "delivered" and not self._was_harmed(row):
                     yield f"S6 a try is {row['outcome']}, and there was no fault ({webhook})"
 
+    def _attempts(self) -> Iterator[str]:
+        """S8, but for attempts that may have been lost."""
+        yield from super(ChaosEvidence, replace(self, webhooks=self._untouched()))._attempts()
+
+    def _untouched(self) -> list[Received]:
+        touched = self.losses.touched_webhooks(self.webhooks)
+        return [it for it in self.webhooks if it.webhook_id not in touched]
+
     def _was_harmed(self, row: dict[str, Any]) -> bool:
         """Whether a fault was there, or its wake, while the try was made."""
         began = row["attempted_at"].timestamp()
@@ -144,11 +176,13 @@ def gather_chaos(stack: ChaosStack, done: list[Done]) -> ChaosEvidence:
     """Read what the witnesses and the database know."""
     found = gather(stack, stack.asked, faults=len(done), webhooks=1)
     conflicts = stack.rows("SELECT transaction_id FROM conflicts")
+    losses = gather_losses(stack, time.monotonic() - time.time())
     return ChaosEvidence(
         **vars(found),
         conflicts=frozenset(row["transaction_id"] for row in conflicts),
         answers=dict(stack.receiver.answers),
         done=done,
+        losses=losses,
     )
 
 

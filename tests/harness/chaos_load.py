@@ -24,13 +24,13 @@ PAID_SHARE = 0.5
 SHOP_SHARE = 0.2
 TROUBLED_SHARE = 0.15
 # Nobody ever learns how these end: one in a while is enough.
-NEVER_TOLD = "4042"
+NEVER_TOLD = ("4042", "7008")
 NEVER_TOLD_SHARE = 0.003
 NUMBERS = 10_000
 
 
 @dataclass(frozen=True)
-class Arrival:
+class PendingCallback:
     """A payment of the plan. `at_s` counts from the beginning of the load."""
 
     at_s: float
@@ -41,19 +41,19 @@ class Arrival:
     steady: bool
 
 
-def make_arrivals(seed: int, duration_s: float, per_s: float) -> list[Arrival]:
+def make_arrivals(seed: int, duration_s: float, per_s: float) -> list[PendingCallback]:
     """The same payments for the same seed; at random times, `per_s` of them in the mean."""
     chance = random.Random(f"{seed}-load")  # noqa: S311 - it is to be repeatable
-    others = [it.digits for it in OUTCOMES if it.digits not in (PAID.digits, NEVER_TOLD)]
-    arrivals: list[Arrival] = []
+    others = [it.digits for it in OUTCOMES if it.digits not in (PAID.digits, *NEVER_TOLD)]
+    arrivals: list[PendingCallback] = []
     at_s = chance.expovariate(per_s)
     while at_s < duration_s:
         number = len(arrivals)
         digits = PAID.digits if chance.random() < PAID_SHARE else chance.choice(others)
         if chance.random() < NEVER_TOLD_SHARE:
-            digits = NEVER_TOLD
+            digits = chance.choice(NEVER_TOLD)
         arrivals.append(
-            Arrival(
+            PendingCallback(
                 at_s,
                 f"254{number // NUMBERS}{number % NUMBERS:04d}{digits}",
                 str(uuid.UUID(int=chance.getrandbits(128), version=4)),
@@ -69,7 +69,7 @@ def make_arrivals(seed: int, duration_s: float, per_s: float) -> list[Arrival]:
 class Load:
     """Asks for the payments of a plan, each in a thread of its own."""
 
-    def __init__(self, stack: ChaosStack, arrivals: list[Arrival]) -> None:
+    def __init__(self, stack: ChaosStack, arrivals: list[PendingCallback]) -> None:
         self._stack = stack
         self._arrivals = arrivals
         self._stopping = threading.Event()

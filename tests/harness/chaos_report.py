@@ -13,6 +13,9 @@ from harness.nemesis import Done
 from harness.recovery import Recovery
 
 Report = dict[str, Any]
+# Recoveries that follow no kill.
+AFTER = "after: "
+ALL_HEALED = "all healed"
 # A fault and its recovery are noted one after the other.
 SAME_FAULT_S = 1.0
 
@@ -27,12 +30,14 @@ def make_report(
     done: list[Done],
     recoveries: list[Recovery],
     network: dict[str, int],
+    skipped: dict[str, str],
     problems: list[str],
 ) -> Report:
     """Everything that the table says, and the plan that was carried out."""
     ledger = evidence.ledger
-    kills = [it for it in recoveries if it.server is not None]
-    healed = next((it for it in recoveries if it.server is None), None)
+    kills = [it for it in recoveries if it.kind.startswith("kill")]
+    outages = [it for it in recoveries if it.kind.startswith(AFTER)]
+    healed = next((it for it in recoveries if it.kind == ALL_HEALED), None)
     acks = sorted(it["duration_ms"] for it in ledger["callbacks"] if it["status"] == 200)
     return {
         "seed": seed,
@@ -62,6 +67,12 @@ def make_report(
             **{kind: spread(it for it in kills if it.kind == kind) for kind in kinds(kills)},
         },
         "recovery_undisturbed_s": spread_of([undisturbed_s(it, done) for it in kills]),
+        "outages_s": {
+            kind: spread(it for it in outages if it.kind == kind) for kind in kinds(outages)
+        },
+        "outage_recoveries": [recovered(it, done) for it in outages],
+        "losses": evidence.losses.figures(),
+        "skipped": skipped,
         "backlog_empty_after_last_fault_s": healed.took_s if healed else None,
         "recoveries": [recovered(it, done) for it in kills],
         "problems": problems,
@@ -71,6 +82,8 @@ def make_report(
                 "kind": it.fault.kind,
                 "target": it.fault.target,
                 "lasts_s": it.fault.lasts_s,
+                "amount": it.fault.amount,
+                "took_s": round(it.healed_at - it.began_at, 2),
             }
             for it in done
         ],
@@ -197,6 +210,18 @@ def lines(report: Report) -> list[str]:
     for kind, it in {**recovery, **undisturbed}.items():
         never = f" ({it['never']} never)" if it["never"] else ""
         table.append(f"| {kind} | {it['n']}{never} | {it['p50']} | {it['p99']} | {it['max']} |")
+    table += [
+        "",
+        "| recovery from the end of | n | p50 s | p99 s | max s |",
+        "|---|---|---|---|---|",
+    ]
+    for kind, it in report["outages_s"].items():
+        never = f" ({it['never']} never)" if it["never"] else ""
+        name = kind.removeprefix(AFTER)
+        table.append(f"| {name} | {it['n']}{never} | {it['p50']} | {it['p99']} | {it['max']} |")
+    table += ["", "| the database forgot, and the report of recovery says | |", "|---|---|"]
+    table += [f"| {what} | {times} |" for what, times in report["losses"].items()]
+    table += [f"| not run: {kind} | {why} |" for kind, why in report["skipped"].items()]
     table += ["", "| unsettled, because | payments |", "|---|---|"]
     table += [f"| {why} | {times} |" for why, times in report["unsettled"].items()]
     table += ["", "| fault | times |", "|---|---|"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,21 +20,24 @@ import requests
 from psycopg.rows import dict_row
 
 from harness.chaos_endpoints import Endpoints
-from harness.crash import SHOP, SHOP_KEY, Asked, Row
+from harness.chaos_postgres import ChaosPostgres
+from harness.crash import FINAL_STATUSES, SHOP, SHOP_KEY, Asked, Row
 from harness.hanging import children, send_all
 from harness.merchants import write_merchant
 from harness.processes import Processes, processes
 from harness.proxy import Network, Proxy
 from harness.settings import API_KEY
-from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
-from mpesa_gateway.demo.processes import Process, clean_env, free_port
-from mpesa_gateway.store.migrations import apply_migrations, load_migrations, migrations_directory
+from harness.small_disk import SmallDisk
+from harness.wrong_clock import WrongClocks
+from mpesa_devkit.embedded import EmbeddedRedis
+from mpesa_devkit.processes import Process, clean_env, free_port
 
 # Leases, sweeps and pools are the product's own defaults: the recovery that is measured is what
 # an operator gets. Only Safaricom is asked sooner, and endpoints are tried again sooner.
 SETTINGS = {
     "sweep_interval": "5s",
     "query_schedule": "5s,5s,10s,10s,15s",
+    "prompt_life": "5s",
     "webhook_retry_schedule": "500ms,1s,2s,4s," + ",".join(["8s"] * 16),
 }
 SIMULATOR = {"callback-delay": "1s", "late-delay": "8s", "hang-delay": "20s"}
@@ -40,6 +45,11 @@ CLIENT_TIMEOUT_S = 10.0
 # A machine that does much else besides.
 START_TIMEOUT_S = 120.0
 RESTART_TIMEOUT_S = 60.0
+# Clients that repeat the keys of payments that may be lost, and how long they do it together: an
+# operator waits for them, and everybody else for the operator.
+REPEATERS = 16
+REPEAT_FOR_S = 20.0
+REPEAT_PAUSE_S = 0.5
 
 
 class SimulatorProcess:
@@ -94,6 +104,8 @@ class Server:
     begin: Callable[[], Process]
     is_up: Callable[[Process], bool]
     port: int = 0
+    # Nobody starts it again while this is true.
+    is_given_up: bool = False
     process: Process = field(init=False)
 
     def start(self) -> None:
@@ -121,13 +133,23 @@ class ChaosStack:
     def __init__(
         self,
         directory: Path,
-        postgres: EmbeddedPostgres,
+        postgres: ChaosPostgres,
         redis_server: EmbeddedRedis,
         simulator: SimulatorProcess,
         receiver: Endpoints,
         network: Network,
+        *,
+        disk: SmallDisk,
+        clocks: WrongClocks,
     ) -> None:
         self.directory = directory
+        self.postgres = postgres
+        self.disk = disk
+        self.clocks = clocks
+        # When the database may have lost what it acknowledged: from and until, of time.time().
+        self.losses: list[tuple[float, float]] = []
+        # Holds that a process opened after an operator had accepted those of the others.
+        self.late_holds = 0
         self.simulator = simulator
         self.receiver = receiver
         self.network = network
@@ -137,22 +159,27 @@ class ChaosStack:
         self.servers: dict[str, Server] = {}
         self.port = 0
         self.restarts = 0
-        self._postgres = postgres
         self._redis = redis_server
-        self.database_url = postgres.url("gateway")
         self.redis_url = redis_server.url()
+
+    @property
+    def database_url(self) -> str:
+        """Of the server in charge."""
+        return self.postgres.url
 
     def start(self, gateway: Processes, api_ports: list[int], balancer_port: int) -> None:
         """Return when everything is up."""
         self.port = balancer_port
         self._gateway = gateway
         for number, port in enumerate(api_ports, start=1):
-            self._add(f"api-{number}", self._begin_api(port), _ready_at(port), port)
+            begin = self._begin("api", f"api-{number}", server_port=str(port))
+            self._add(f"api-{number}", begin, _ready_at(port), port)
         for number in (1, 2):
-            self._add(f"worker-{number}", lambda: gateway.start("worker"), _has_started)
+            begin = self._begin("worker", f"worker-{number}")
+            self._add(f"worker-{number}", begin, _has_started)
         self._add("postgres", self._begin_postgres, lambda _: self._answers())
         self._add("redis", self._begin_redis, lambda _: self._pongs())
-        self.servers["postgres"].process = self._postgres.process
+        self.servers["postgres"].process = self.postgres.server.process
         self.servers["redis"].process = self._redis.process
         for server in self.servers.values():
             if not hasattr(server, "process"):
@@ -169,20 +196,21 @@ class ChaosStack:
     ) -> None:
         self.servers[name] = Server(name, begin, is_up, port)
 
-    def _begin_api(self, port: int) -> Callable[[], Process]:
-        return lambda: self._gateway.start("api", server_port=str(port))
+    def _begin(self, command: str, name: str, **settings: str) -> Callable[[], Process]:
+        clock = self.clocks.env(name)
+        return lambda: self._gateway.start_beside(command, clock, **settings)
 
     def _begin_postgres(self) -> Process:
         """At once, although the backends of the one that died may still be ending."""
         give_up = time.monotonic() + RESTART_TIMEOUT_S
         while True:
             try:
-                self._postgres.start()
+                self.postgres.server.start()
             except RuntimeError:
                 if time.monotonic() > give_up:
                     raise
                 continue
-            return self._postgres.process
+            return self.postgres.server.process
 
     def _begin_redis(self) -> Process:
         self._redis.start()
@@ -197,10 +225,15 @@ class ChaosStack:
         with redis.Redis.from_url(self.redis_url, socket_timeout=1) as client:
             return bool(client.ping())
 
+    def impossible(self) -> dict[str, str]:
+        """Kinds of faults that this machine cannot have, and why."""
+        found = {"disk full": self.disk.why_not, "clock wrong": self.clocks.why_not}
+        return {kind: why for kind, why in found.items() if why}
+
     def replace_the_dead(self) -> None:
         """What Kubernetes does."""
         for server in self.servers.values():
-            if not server.process.is_running():
+            if not server.is_given_up and not server.process.is_running():
                 server.start()
                 self.restarts += 1
 
@@ -228,6 +261,37 @@ class ChaosStack:
             headers={"X-Internal-Secret": key},
             timeout=CLIENT_TIMEOUT_S,
         )
+
+    def repeat(self, *, since: float) -> None:
+        """The same keys again of what was asked for since then and answered; as time.time()."""
+        monotonic = since - time.time() + time.monotonic()
+        asked = [it for it in list(self.asked) if it.answers and it.asked_at >= monotonic]
+        give_up = time.monotonic() + REPEAT_FOR_S
+        with ThreadPoolExecutor(REPEATERS) as clients:
+            for it in asked:
+                clients.submit(self._repeat, it, give_up)
+
+    def _repeat(self, asked: Asked, give_up: float) -> None:
+        """Until it is answered: for good, or that payments are held."""
+        while time.monotonic() < give_up:
+            with contextlib.suppress(requests.RequestException):
+                response = self.post(asked)
+                body = response.json()
+                if response.status_code in FINAL_STATUSES or "transaction_id" in body:
+                    asked.answers.append((response.status_code, body))
+                    return
+                if str(body.get("type")).endswith("/recovery"):
+                    return
+            time.sleep(REPEAT_PAUSE_S)
+
+    @contextlib.contextmanager
+    def losing(self, since: float) -> Iterator[None]:
+        """Inside the block the database loses what was committed after `since`."""
+        self.losses.append((since, math.inf))
+        try:
+            yield
+        finally:
+            self.losses[-1] = (since, time.time())
 
     def rotate_shop_secret(self) -> None:
         """A new webhook secret for the shop; the one before stays good for a while."""
@@ -261,21 +325,25 @@ def _has_started(process: Process) -> bool:
 @contextmanager
 def chaos_stack(directory: Path) -> Iterator[ChaosStack]:
     """Everything, started; gone at the end, whatever happened in between."""
-    for name in ("merchants", "logs"):
+    for name in ("merchants", "logs", "disk", "clocks"):
         (directory / name).mkdir()
-    postgres, redis_server = EmbeddedPostgres(directory), EmbeddedRedis(directory)
+    # Postgres has a user of its own, who must get through.
+    directory.chmod(0o755)
+    disk, clocks = SmallDisk(directory / "disk"), WrongClocks(directory / "clocks")
+    (directory / "disk").chmod(0o755)
+    postgres, redis_server = ChaosPostgres(directory / "disk"), EmbeddedRedis(directory)
     network, api_ports = Network(), [free_port(), free_port()]
     with contextlib.ExitStack() as opened:
+        opened.callback(disk.close)
         opened.callback(postgres.stop)
         postgres.start()
         opened.callback(redis_server.stop)
         redis_server.start()
-        url = postgres.create_database("gateway")
-        apply_migrations(url, load_migrations(migrations_directory()), lambda _: None)
         simulator = SimulatorProcess(directory)
         opened.callback(simulator.process.kill)
         receiver = opened.enter_context(Endpoints())
-        to_postgres = opened.enter_context(Proxy(postgres.port, network=network))
+        to_postgres = opened.enter_context(Proxy(postgres.server.port, network=network))
+        postgres.reached_by(to_postgres)
         balancer = opened.enter_context(Proxy(*api_ports))
         through = f"postgresql://postgres@127.0.0.1:{to_postgres.port}/gateway"
         gateway = opened.enter_context(
@@ -289,7 +357,16 @@ def chaos_stack(directory: Path) -> Iterator[ChaosStack]:
                 **SETTINGS,
             )
         )
-        stack = ChaosStack(directory, postgres, redis_server, simulator, receiver, network)
+        stack = ChaosStack(
+            directory,
+            postgres,
+            redis_server,
+            simulator,
+            receiver,
+            network,
+            disk=disk,
+            clocks=clocks,
+        )
         opened.callback(stack.kill_everything)
         stack.rotate_shop_secret()
         stack.start(gateway, api_ports, balancer.port)

@@ -24,7 +24,7 @@ from harness.processes import GATEWAY, Processes, processes
 from harness.receiver import Answer, Receiver
 from harness.settings import API_KEY
 from harness.waiting import wait_for
-from mpesa_gateway.demo.processes import Process, free_port
+from mpesa_devkit.processes import Process, free_port
 
 # Quick ones, so that a case takes seconds: only what waits for a lease would take longer.
 LEASE_S = 1.5
@@ -32,6 +32,7 @@ SETTINGS = {
     "lease": "1500ms",
     "sweep_interval": "200ms",
     "query_schedule": "1s,1s,1s,2s",
+    "prompt_life": "1s",
     "webhook_retry_schedule": "200ms,500ms,1s,2s",
     "db_max_conns": "6",
     "worker_concurrency": "4",

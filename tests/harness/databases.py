@@ -7,10 +7,14 @@ schema or settings a test has changed is dropped instead.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import psycopg
 
-from mpesa_gateway.demo.embedded import EmbeddedPostgres
+from harness.given_stores import GivenPostgres
+from mpesa_devkit.embedded import EmbeddedPostgres
 
 # All that a test could leave behind beside rows, in one text.
 _SHAPE = """
@@ -40,7 +44,7 @@ _SHAPE = """
       SELECT concat_ws(' ', 'setting', s.setconfig) FROM pg_db_role_setting s
         JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = current_database()
       UNION ALL
-      SELECT concat_ws(' ', 'migrations', count(*)) FROM schema_migrations
+      SELECT concat_ws(' ', 'migration', version, checksum) FROM schema_migrations
     ) AS shape (line)
 """
 _TABLES = """
@@ -53,10 +57,25 @@ _HANG_UP = """
 """
 
 
+@contextmanager
+def takes_no_writes(url: str) -> Iterator[None]:
+    """Inside the block the database is read-only for who connects; everybody must connect anew."""
+    name = urlsplit(url).path.lstrip("/")
+    with psycopg.connect(
+        url, autocommit=True, options="-c default_transaction_read_only=off"
+    ) as conn:
+        conn.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
+        conn.execute(_HANG_UP)
+        try:
+            yield
+        finally:
+            conn.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
+
+
 class Databases:
     """Copies of `template`, in which migrations have put no row but their own."""
 
-    def __init__(self, server: EmbeddedPostgres, template: str) -> None:
+    def __init__(self, server: EmbeddedPostgres | GivenPostgres, template: str) -> None:
         self._server = server
         self._template = template
         self._numbers = itertools.count(1)

@@ -97,11 +97,15 @@ class Evidence:
         posted = [*self.ledger["callbacks"], *self.posted]
         answered = collections.Counter(it["body"].encode() for it in posted if it["status"] == 200)
         for body, count in answered.items():
-            if kept[body] < count:
+            if kept[body] < count and not self._is_explained(body, kept[body]):
                 yield f"S1 {count} callbacks answered 200, {kept[body]} kept"
         for it in self.ledger["callbacks"]:
             if it["status"] == 200 and it["duration_ms"] >= ACK_LIMIT_MS:
                 yield f"L2 a callback waited {it['duration_ms']} ms for its 200"
+
+    def _is_explained(self, body: bytes, kept: int) -> bool:  # noqa: ARG002 - an override
+        """Whether fewer copies of a callback may be there than were answered 200."""
+        return False
 
     def _pushes(self) -> Iterator[str]:
         """S2: at most one accepted push, and at most one debit, per key."""

@@ -25,8 +25,8 @@ from harness.receiver import Receiver
 from harness.scaled_rules import write_scaled_rules
 from harness.settings import API_KEY
 from harness.waiting import wait_for
-from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
-from mpesa_gateway.demo.processes import Process, free_port
+from mpesa_devkit.embedded import EmbeddedPostgres, EmbeddedRedis
+from mpesa_devkit.processes import Process, free_port
 from mpesa_gateway.store.migrations import (
     apply_migrations,
     load_migrations,
@@ -152,6 +152,7 @@ SETTINGS = {
     "sweep_interval": "1s",
     "webhook_retry_schedule": "1s",
     "query_schedule": "1s,1s,30s",
+    "prompt_life": "1s",
 }
 
 

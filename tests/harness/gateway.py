@@ -1,10 +1,11 @@
 """A gateway in this process, driven step by step: real Postgres, Redis and HTTP, no worker thread.
 
-Work that the API or a task rings for is collected; `work()` does it, with all that follows.
+Work that workers are notified of is collected; `work()` does it, with all that follows.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
+import redis
 import requests
 from psycopg.rows import dict_row
 
@@ -25,22 +27,23 @@ from harness.receiver import Answer, Receiver
 from harness.serving import bound_socket, serve
 from harness.settings import API_KEY, environment
 from mpesa_gateway.clients.egress import Guard
+from mpesa_gateway.clients.high_water import KEY_PREFIX
 from mpesa_gateway.config import Config
 from mpesa_gateway.domain.work import Work
 from mpesa_gateway.services import Services, open_services
 from mpesa_gateway.store.pool import Pool
-from mpesa_gateway.sweeper import Sweeper
-from mpesa_gateway.tasks import Tasks
+from mpesa_gateway.worker.dispatcher import Dispatcher
+from mpesa_gateway.worker.sweeper import Sweeper
 
 
-class CollectingBell:
-    """Keeps what it should ring for, in the place of Redis."""
+class CollectingNotifier:
+    """Collects the wake-ups, in the place of Redis."""
 
     def __init__(self) -> None:
         self._work: list[Work] = []
         self._lock = threading.Lock()
 
-    def ring(self, work: list[Work]) -> None:
+    def notify(self, work: list[Work]) -> None:
         with self._lock:
             self._work += work
 
@@ -56,8 +59,8 @@ class Gateway:
 
     url: str
     services: Services
-    tasks: Tasks
-    bell: CollectingBell
+    dispatcher: Dispatcher
+    notifier: CollectingNotifier
     clock: Clock
     simulator: RunningSimulator
     receiver: Receiver
@@ -134,16 +137,16 @@ class Gateway:
         return self.session.post(self.url + path, data=body, headers=given, timeout=30)
 
     def work(self) -> None:
-        """Do everything that was rung for, and all that follows from it."""
-        while work := self.bell.take():
+        """Do everything that workers were notified of, and all that follows from it."""
+        while work := self.notifier.take():
             for it in work:
-                self.tasks.do(it)
+                self.dispatcher.run(it)
 
     def sweep(self) -> None:
         """One round of a sweeper, and all that follows."""
         sweeper = Sweeper(
             self.pool,
-            self.tasks.do,
+            self.dispatcher.run,
             clock=self.clock,
             interval=self.services.config.sweep_interval,
             threads=1,
@@ -177,16 +180,24 @@ class Gateway:
             )
         return self._observer
 
-    def forget(self) -> None:
-        """What it has in memory of earlier payments; the tables and Redis are emptied apart."""
+    @contextmanager
+    def forgetting(self) -> Iterator[None]:
+        """Forget all earlier payments. The tables are to be emptied inside; Redis is empty already.
+
+        Inside, nobody calls back, and nobody looks whether the old rows are still there: the
+        gateway would take the emptied tables for a database that has lost them.
+        """
+        self.simulator.stop()
         self.work()
-        self.bell.take()
+        self.notifier.take()
         self.services.tokens._local.clear()
         self.clock.restart()
         self.receiver.requests.clear()
         self.receiver.answers.clear()
         self.receiver.default = Answer()
-        self.simulator.stop()
+        with self.services.recovery._looking:
+            yield
+            self.services.recovery._forget()
         self.simulator.start()
 
     def close(self) -> None:
@@ -205,7 +216,10 @@ def open_gateway(
     guard: Guard | None = None,
     **settings: str,
 ) -> Iterator[Gateway]:
-    """A gateway of its own; `settings` as in `harness.settings.environment`."""
+    """A gateway of its own; `settings` as in `harness.settings.environment`.
+
+    With `redis_is_new`, nothing is looked for that an earlier database of that name left.
+    """
     sock = bound_socket()
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     base_url = settings.pop("safaricom_base_url", simulator.url)
@@ -219,15 +233,32 @@ def open_gateway(
             **settings,
         )
     )
-    bell, clock = CollectingBell(), Clock()
+    if not settings.pop("redis_is_new", ""):
+        _forget_databases_of_that_name(redis_url)
+    notifier, clock = CollectingNotifier(), Clock()
     with open_services(config, clock=clock, guard=guard) as services:
-        tasks = Tasks(services, bell)  # type: ignore[arg-type]
-        with serve(services, bell.ring, sock) as served, requests.Session() as session:
+        dispatcher = Dispatcher(services, notifier)  # type: ignore[arg-type]
+        with serve(services, notifier.notify, sock) as served, requests.Session() as session:
             gateway = Gateway(
-                served, services, tasks, bell, clock, simulator, receiver, database_url, session
+                served,
+                services,
+                dispatcher,
+                notifier,
+                clock,
+                simulator,
+                receiver,
+                database_url,
+                session,
             )
             with closing(gateway):
                 yield gateway
+
+
+def _forget_databases_of_that_name(redis_url: str) -> None:
+    """Databases are emptied and used again: what one held before is not lost."""
+    with redis.Redis.from_url(redis_url) as client, contextlib.suppress(redis.RedisError):
+        for key in client.scan_iter(f"{KEY_PREFIX}*"):
+            client.delete(key)
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,22 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from harness.factories import make_merchant, make_request
-from harness.gateway import CollectingBell
-from mpesa_gateway.api.inbox import Inbox
+from harness.gateway import CollectingNotifier
+from mpesa_gateway.api.callbacks.inbox import Inbox
 from mpesa_gateway.domain.ids import CallbackToken
 from mpesa_gateway.domain.merchant import Merchant, Network
 from mpesa_gateway.domain.phone import parse_phone
-from mpesa_gateway.merchants import Snapshot
+from mpesa_gateway.merchants.directory import Snapshot
 from mpesa_gateway.store.inbox import Verdict
 from mpesa_gateway.store.pool import Pool
 from mpesa_gateway.store.transactions import Intent, insert_intent
-from mpesa_gateway.usecases.endings import new_id
+from mpesa_gateway.usecases.finalize import new_id
 
 ADDRESS = ipaddress.ip_address("196.201.214.200")
 
 
 class InboxHarness:
-    """An inbox, its bell, and transactions with tokens to call back."""
+    """An inbox, its notifier, and transactions with tokens to call back."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class InboxHarness:
         self.pool = pool
         self.platform = platform
         self.url = str(pool._pool.conninfo)
-        self.bell = CollectingBell()
+        self.notifier = CollectingNotifier()
         self.merchant = merchant or make_merchant(name="default")
         self.merchants: Callable[[], Snapshot] = self.snapshot
         self.inbox = self.new_inbox()
@@ -49,7 +49,7 @@ class InboxHarness:
             merchants=self.merchants,
             platform=self.platform,
             clock=lambda: datetime.now(UTC),
-            ring=self.bell.ring,
+            notify=self.notifier.notify,
         )
 
     def new_token(self, number: int = 0) -> CallbackToken:

@@ -13,6 +13,7 @@ import re
 import threading
 import time
 import uuid
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
@@ -22,7 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
-from mpesa_gateway.demo.quiet import QuietServer
+from mpesa_devkit.http_server import QuietServer
 
 Json = dict[str, Any]
 GROUP, VERSION, PLURAL = "mpesa-gateway.dev", "v1alpha1", "merchantconfigs"
@@ -105,11 +106,22 @@ class KubernetesStub:
                 meta["generation"] = meta.get("generation", 0) + 1
             version = next(self._versions)
             meta["resourceVersion"] = str(version)
+            _take_string_data(after)
             self._objects[path] = after
             kind = "ADDED" if before is None else "MODIFIED"
+            if meta.get("deletionTimestamp") and not meta.get("finalizers"):
+                del self._objects[path]
+                kind = "DELETED"
             self._changes.append((version, kind, path, copy.deepcopy(after)))
         self._on_change(path, after)
         return copy.deepcopy(after)
+
+    def delete(self, path: str) -> Json | None:
+        """Delete, or begin to where finalizers hold the object; None when there is none."""
+        if self.find(path) is None:
+            return None
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return self.write(path, {"metadata": {"deletionTimestamp": now}})
 
     def items(self, pattern: re.Match[str]) -> Json:
         """The list that a collection's path asks for."""
@@ -148,6 +160,14 @@ def merge(target: Any, patch: Any) -> Any:
         else:
             result[name] = merge(result.get(name), value)
     return result
+
+
+def _take_string_data(body: Json) -> None:
+    """As the server does: texts become data."""
+    texts = body.pop("stringData", None) or {}
+    encoded = {name: b64encode(text.encode()).decode() for name, text in texts.items()}
+    if encoded:
+        body["data"] = {**body.get("data", {}), **encoded}
 
 
 def _is_in(path: str, pattern: re.Match[str]) -> bool:
@@ -228,6 +248,10 @@ class _Handler(BaseHTTPRequestHandler):
             before = (self.server.stub.find(path) or {}).get("data", {})
             body["data"] = {**dict.fromkeys(before), **body.get("data", {})}
         self._answer(200, self.server.stub.write(path, body))
+
+    def do_DELETE(self) -> None:
+        gone = self.server.stub.delete(urlsplit(self.path).path)
+        self._answer(200, gone) if gone is not None else self._fail(404)
 
     def _body(self) -> Json:
         text = self.rfile.read(int(self.headers["Content-Length"]))

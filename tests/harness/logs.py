@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import structlog
 
-from mpesa_gateway import log, masking
+from mpesa_gateway.telemetry import log, masking
 
 
 @contextmanager

@@ -27,10 +27,10 @@ from harness.apiserver import (
     service_account_token,
 )
 from harness.waiting import wait_for
-from mpesa_gateway.demo.processes import Process, clean_env, free_port
-from mpesa_gateway.demo.quiet import QuietServer
+from mpesa_devkit.http_server import QuietServer
+from mpesa_devkit.processes import Process, clean_env, free_port
+from mpesa_gateway.config.merchant_file import MerchantFile
 from mpesa_gateway.domain.bundle import file_digest
-from mpesa_gateway.merchants import MerchantFile
 
 RELEASE = "g"
 FULLNAME = f"{RELEASE}-mpesa-gateway"
@@ -294,7 +294,13 @@ class Operator:
     namespaces: tuple[str, ...]
     secret_watch: bool = False
     settings: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
     process: Process | None = None
+    release: str = RELEASE
+
+    @property
+    def fullname(self) -> str:
+        return f"{self.release}-mpesa-gateway"
 
     def install_rbac(self) -> str:
         """Apply what the chart renders; the token of the operator's account."""
@@ -303,22 +309,40 @@ class Operator:
             "enabled": True,
             "watchNamespaces": list(self.namespaces),
             "secretWatch": {"enabled": self.secret_watch},
+            **self.values,
         }
-        bodies = render(RELEASE, GATEWAY, "templates/operator/rbac.yaml", {"operator": operator})
+        bodies = [
+            body
+            for template in ("rbac", "admission-policy")
+            for body in render(
+                self.release, GATEWAY, f"templates/operator/{template}.yaml", {"operator": operator}
+            )
+        ]
         for body in bodies:
             admin.apply(rbac_path(body), body)
-        return service_account_token(admin, GATEWAY, f"{FULLNAME}-operator")
+        return service_account_token(admin, GATEWAY, f"{self.fullname}-operator")
 
     def start(self, *, install_rbac: bool = True) -> None:
         if install_rbac:
             self.token = self.install_rbac()
         self.metrics_port, self.health_port = free_port(), free_port()
+        self.process = Process(
+            "operator",
+            [sys.executable, "-m", "mpesa_operator"],
+            log=self.log,
+            env=self.environment(),
+        )
+        # On two busy cores its imports alone take a quarter of a minute.
+        self.process.wait_until(self.is_up, timeout_s=120)
+
+    def environment(self) -> dict[str, str]:
+        """As the chart sets it."""
         config = self.server.kubeconfig(self.directory / "operator.kubeconfig", self.token)
         environment = {
             "KUBECONFIG": str(config),
             "MPESA_OPERATOR_NAMESPACE": GATEWAY,
-            "MPESA_OPERATOR_INSTANCE": RELEASE,
-            "MPESA_OPERATOR_FULLNAME": FULLNAME,
+            "MPESA_OPERATOR_INSTANCE": self.release,
+            "MPESA_OPERATOR_FULLNAME": self.fullname,
             "MPESA_OPERATOR_WATCH_NAMESPACES": ",".join(self.namespaces),
             "MPESA_OPERATOR_DRAIN": "2s",
             "MPESA_OPERATOR_SECRET_WATCH": str(self.secret_watch).lower(),
@@ -330,13 +354,7 @@ class Operator:
             "MPESA_SAFARICOM_IPS": "196.201.212.0/22",
             **self.settings,
         }
-        self.process = Process(
-            "operator",
-            [sys.executable, "-m", "mpesa_operator"],
-            log=self.log,
-            env=clean_env(environment),
-        )
-        self.process.wait_until(self.is_up)
+        return clean_env(environment)
 
     @property
     def log(self) -> Path:

@@ -16,9 +16,11 @@ import redis
 
 from harness.chaos_stack import ChaosStack, Server
 from harness.hanging import send_all
-from harness.nemesis_plan import Fault
+from harness.nemesis_outages import Outages
+from harness.nemesis_plan import OUTAGES, Fault
 
 TERMINATE_EVERY_S = 0.3
+_OUTAGES = frozenset(it.name for it in OUTAGES)
 Heal = Callable[[], None]
 
 
@@ -30,12 +32,14 @@ class Done:
     began_at: float
     healed_at: float = 0.0
     heal: Heal = field(default=lambda: None, repr=False)
+    is_over: Callable[[float], bool] = field(default=lambda _: True, repr=False)
 
 
 class Nemesis:
     """`tick` begins what is due and heals what is over.
 
     A fault that is due waits until `may_begin`; what has not begun by `until_s` never does.
+    `on_healed` is told of each that heals before the end.
     """
 
     def __init__(
@@ -45,11 +49,14 @@ class Nemesis:
         *,
         may_begin: Callable[[], bool] = lambda: True,
         until_s: float = math.inf,
+        on_healed: Callable[[Done], None] = lambda _: None,
     ) -> None:
         self._stack = stack
         self._waiting = list(plan)
         self._may_begin = may_begin
         self._until_s = until_s
+        self._on_healed = on_healed
+        self._outages = Outages(stack)
         self._began = time.monotonic()
         self.done: list[Done] = []
 
@@ -65,19 +72,35 @@ class Nemesis:
         """What began now: one at a time."""
         now_s = time.monotonic() - self._began
         for it in self.done:
-            if not it.healed_at and it.fault.ends_s <= now_s:
+            if not it.healed_at and it.is_over(now_s):
                 self._heal(it)
+                self._on_healed(it)
         if now_s > self._until_s:
             self._waiting.clear()
-        if not self._waiting or self._waiting[0].at_s > now_s or not self._may_begin():
+        if not self._is_due(now_s) or not self._may_begin():
             return []
         fault = self._waiting.pop(0)
-        done = Done(fault, time.time())
-        done.heal = self._begin(fault)
+        done = Done(fault, time.time(), is_over=lambda now_s: fault.ends_s <= now_s)
+        self._carry_out(done)
         self.done.append(done)
         if not fault.lasts_s:
             self._heal(done)
         return [done]
+
+    def operate(self) -> None:
+        """What an operator does all the time; a course that loses rows has one of its own."""
+        if self._stack.losses and not any(it.fault.alone for it in self.done if not it.healed_at):
+            self._outages.operate()
+
+    def _is_due(self, now_s: float) -> bool:
+        """Whether the next one's time has come, and nothing keeps it from beginning."""
+        if not self._waiting or self._waiting[0].at_s > now_s:
+            return False
+        fault = self._waiting[0]
+        under_way = [it.fault for it in self.done if not it.healed_at]
+        # Courses may take longer than their plan.
+        is_taken = any(it.alone or it.target == fault.target for it in under_way)
+        return not is_taken and not (fault.alone and under_way)
 
     def heal_all(self) -> None:
         """At the end, also when it comes early."""
@@ -85,6 +108,14 @@ class Nemesis:
         for it in self.done:
             if not it.healed_at:
                 self._heal(it)
+
+    def _carry_out(self, done: Done) -> None:
+        if done.fault.kind in _OUTAGES:
+            course = self._outages.begin(done.fault)
+            done.heal = course.heal
+            done.is_over = lambda _: course.is_over()
+        else:
+            done.heal = self._begin(done.fault)
 
     def _heal(self, done: Done) -> None:
         done.heal()

@@ -11,13 +11,16 @@ from harness.merchantconfigs import DARAJA, PAYBILL
 from mpesa_gateway.domain.bundle import file_digest
 from mpesa_operator.keys import FreshKeys
 from mpesa_operator.plan import Generated, Merchant, Observed, Plan, make_plan
-from mpesa_operator.platform import Platform
+from mpesa_operator.platform_settings import Platform
 from mpesa_operator.pods import PodView
+from mpesa_operator.seal import Seal
 from mpesa_operator.spec import MerchantSpec
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-FRESH = FreshKeys("mpg_fresh", "whsec_ZnJlc2g=")
+SEAL = Seal(b"the operator's secret of the tests")
+OWNER = "shops/duka"
+FRESH = FreshKeys(SEAL.make_api_key(OWNER), "whsec_ZnJlc2g=")
 SECRET = {name: value.encode() for name, value in DARAJA.items()}
 PLATFORM = Platform(
     environment="sandbox",
@@ -49,7 +52,7 @@ def make_merchant(spec: dict[str, Any] | None = None, **changes: Any) -> Merchan
 
 
 def make_observed(**changes: Any) -> Observed:
-    return Observed(**{"fresh": FRESH, "credentials": SECRET, **changes})
+    return Observed(**{"fresh": FRESH, "seal": SEAL, "credentials": SECRET, **changes})
 
 
 def plan(merchant: Merchant, observed: Observed, now: datetime = NOON, **platform: Any) -> Plan:

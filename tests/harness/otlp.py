@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from mpesa_gateway.demo.quiet import QuietServer
+from mpesa_devkit.http_server import QuietServer
 
 
 @dataclass(frozen=True)

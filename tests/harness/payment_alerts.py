@@ -44,6 +44,7 @@ REFUSED_TOKEN = 'mpesa_daraja_request_seconds_count{operation="token",outcome="r
 THROTTLED_PUSH = 'mpesa_daraja_request_seconds_count{operation="push",outcome="throttled"}'
 SLOW_QUERY = 'mpesa_daraja_request_seconds_count{operation="query",outcome="slow_down"}'
 REJECTED_TOKEN = "mpesa_daraja_token_rejected_total"
+REFUSED_SENDER = 'mpesa_callbacks_rejected_total{reason="not_allowed_good_token"}'
 BUDGET = 'mpesa_daraja_budget_refused_total{operation="push"}'
 ACCEPTED = 'mpesa_stk_push_total{outcome="accepted"}'
 
@@ -111,6 +112,31 @@ PAYMENT_CASES: tuple[Case, ...] = (
         _acks("0+999x4400", "0+1x4400"),
     ),
     Case(
+        "MpesaCallbackSenderRefused",
+        "one callback with a good token from an address that is not listed",
+        10,
+        PAGE,
+        {REFUSED_SENDER: "0x5 1x20"},
+    ),
+    Case(
+        "MpesaCallbackSenderRefused",
+        "it was a while ago",
+        30,
+        SILENT,
+        {REFUSED_SENDER: "0x5 1x40"},
+    ),
+    Case(
+        "MpesaCallbackSenderRefused",
+        "strangers without a token are refused on purpose",
+        10,
+        SILENT,
+        {
+            REFUSED_SENDER: "0x20",
+            'mpesa_callbacks_rejected_total{reason="not_allowed"}': "0+50x20",
+            'mpesa_callbacks_rejected_total{reason="unknown_token"}': "0+50x20",
+        },
+    ),
+    Case(
         "MpesaCallbacksMissing",
         "prompts go out, nothing comes back",
         45,
@@ -126,6 +152,21 @@ PAYMENT_CASES: tuple[Case, ...] = (
         45,
         SILENT,
         _prompts("0x20 5x40", "0x60"),
+    ),
+    Case(
+        "MpesaCallbackOrphaned",
+        "one came",
+        15,
+        PAGE,
+        {'mpesa_callbacks_total{outcome="orphan"}': "0x9 1x90"},
+        fault="a database that lost payments",
+    ),
+    Case(
+        "MpesaCallbackOrphaned",
+        "none came",
+        15,
+        SILENT,
+        {'mpesa_callbacks_total{outcome="orphan"}': "0x90"},
     ),
     Case(
         "MpesaCallbackQuarantined",

@@ -1,4 +1,4 @@
-"""A pytest plugin for scripts/test-planted: which code ran, and how each test failed.
+"""A pytest plugin for scripts/planted_suite.py: which code ran, and how each test failed.
 
 Loaded with `-p harness.planted`, from a copy of the sources. It refuses to run when this process,
 or one that the tests would start, would import the code of another place.
@@ -19,7 +19,7 @@ import pytest
 
 import daraja_simulator
 import mpesa_gateway
-from mpesa_gateway.demo.processes import clean_env
+from mpesa_devkit.processes import clean_env
 
 REPORT_VARIABLE = "PLANTED_REPORT"
 OTHER_CODE = 90

@@ -42,12 +42,16 @@ NOT_READY = 'mpesa_operator_merchants{condition="Ready",status="False"}'
 SUSPENDED = 'mpesa_operator_merchants{condition="Ready",status="Suspended"}'
 HEARTBEAT = "mpesa_operator_heartbeat_timestamp_seconds"
 SWEEP = "mpesa_operator_last_sweep_timestamp_seconds"
+ORPHANED = "mpesa_operator_orphaned_merchants"
 LOOK = "mpesa_config_last_look_timestamp_seconds"
 RELOADED = "mpesa_config_last_reload_successful"
 FILE_ERRORS = "mpesa_merchant_config_errors"
 HASH = "mpesa_config_hash"
 BYTES, LIMIT = "mpesa_operator_bundle_bytes", "mpesa_operator_bundle_limit_bytes"
 VERSION, NEEDED = "mpesa_schema_version", "mpesa_schema_version_needed"
+WRITABLE = "mpesa_database_writable"
+SKEW = "mpesa_clock_skew_seconds"
+MONTHS = "mpesa_partition_months"
 DROPPED = "mpesa_wakeups_dropped_total"
 RESCUED = 'mpesa_sweeper_rescued_total{stage="callback"}'
 # promtool's clock begins at 0: a time stamp that moves with it.
@@ -198,6 +202,8 @@ PLATFORM_CASES: tuple[Case, ...] = (
     ),
     Case("MpesaOperatorSilent", "it works", 40, SILENT, {HEARTBEAT: MOVES, SWEEP: MOVES}),
     Case("MpesaOperatorSilent", "there is no operator", 40, SILENT, {PENDING_AGE: "0x60"}),
+    Case("MpesaMerchantsOrphaned", "seven of them", 20, PAGE, {ORPHANED: "0x5 7x40"}),
+    Case("MpesaMerchantsOrphaned", "none", 20, SILENT, {ORPHANED: "0x40"}),
     Case(
         "MpesaBundleNearLimit",
         "90 % of a Secret",
@@ -276,6 +282,25 @@ PLATFORM_CASES: tuple[Case, ...] = (
     ),
     Case("MpesaWakeupsLost", "one was lost", 25, SILENT, {DROPPED: "0x40", RESCUED: "0x15 1x40"}),
     Case(
+        "MpesaClockSkew",
+        "one machine of two is ahead",
+        10,
+        TICKET,
+        _pods(SKEW, "0.01x40", "600x40"),
+        fault="a machine ten minutes ahead",
+    ),
+    Case("MpesaClockSkew", "both agree", 10, SILENT, _pods(SKEW, "0.5x40", "-1x40")),
+    Case(
+        "MpesaMonthMissing",
+        "nobody makes the next month",
+        90,
+        TICKET,
+        {MONTHS: "1x100"},
+        fault="a role that may not create tables",
+    ),
+    Case("MpesaMonthMissing", "three are made ahead", 90, SILENT, {MONTHS: "4x100"}),
+    Case("MpesaMonthMissing", "a month began", 90, SILENT, {MONTHS: "1x20 4x100"}),
+    Case(
         "MpesaDatabasePoolFull",
         "all in use, and threads wait",
         10,
@@ -283,6 +308,53 @@ PLATFORM_CASES: tuple[Case, ...] = (
         _pool("20x40", "0 3x40"),
         labels={"pool": "work"},
         fault="a slow Postgres",
+    ),
+    Case(
+        "MpesaDatabaseNotWritable",
+        "one process of two writes nothing",
+        10,
+        PAGE,
+        _pods(WRITABLE, "1x40", "1 0x40"),
+        fault="Postgres stopped",
+    ),
+    Case("MpesaDatabaseNotWritable", "all write", 10, SILENT, _pods(WRITABLE, "1x40", "1x40")),
+    Case(
+        "MpesaAcknowledgedLost",
+        "payments are held",
+        10,
+        PAGE,
+        {"mpesa_recovery_hold": "0x5 1x40", "mpesa_acknowledged_lost_total": "0x40"},
+        fault="a database that lost payments",
+    ),
+    Case(
+        "MpesaAcknowledgedLost",
+        "rows were lost, and that was accepted at once",
+        10,
+        PAGE,
+        {"mpesa_recovery_hold": "0x40", "mpesa_acknowledged_lost_total": "0x5 3x40"},
+    ),
+    Case(
+        "MpesaAcknowledgedLost",
+        "nothing was lost",
+        10,
+        SILENT,
+        {"mpesa_recovery_hold": "0x40", "mpesa_acknowledged_lost_total": "0x40"},
+    ),
+    Case(
+        "MpesaDatabaseNotDurable",
+        "its replicas are asynchronous",
+        20,
+        TICKET,
+        {'mpesa_database_durability{level="asynchronous"}': "0x40"},
+        labels={"level": "asynchronous"},
+        fault="asynchronous replicas",
+    ),
+    Case(
+        "MpesaDatabaseNotDurable",
+        "as was decided",
+        20,
+        SILENT,
+        {'mpesa_database_durability{level="synchronous"}': "1x40"},
     ),
     Case("MpesaDatabasePoolFull", "all in use, nobody waits", 10, SILENT, _pool("20x40", "0x40")),
 )

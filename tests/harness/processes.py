@@ -13,7 +13,7 @@ from typing import Any
 import requests
 
 from harness.settings import API_KEY, environment
-from mpesa_gateway.demo.processes import Process, answers, clean_env, free_port
+from mpesa_devkit.processes import Process, answers, clean_env, free_port
 
 _NUMBERS = itertools.count(1)
 GATEWAY = ("-m", "mpesa_gateway")
@@ -40,12 +40,16 @@ class Processes:
 
     def start(self, command: str, **settings: str) -> Process:
         """A process that may not have come up yet."""
+        return self.start_beside(command, {}, **settings)
+
+    def start_beside(self, command: str, beside: Mapping[str, str], **settings: str) -> Process:
+        """The same with `beside`, variables that are no settings."""
         extra = {f"MPESA_{name.upper()}": value for name, value in settings.items()}
         process = Process(
             command,
             [sys.executable, *self.program, command],
             log=self.directory / f"{command}-{next(_NUMBERS)}.log",
-            env=clean_env({**self.settings, **extra}),
+            env=clean_env({**self.settings, **extra, **beside}),
         )
         self.running.append(process)
         return process

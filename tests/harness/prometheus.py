@@ -15,7 +15,7 @@ import requests
 import yaml
 
 from harness.waiting import wait_for
-from mpesa_gateway.demo.processes import Process, free_port
+from mpesa_devkit.processes import Process, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRAPE_EVERY_S = 1

@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 # The same examples in every run: a failure on a machine is a failure everywhere.
-repeatable = settings(derandomize=True, deadline=None, max_examples=100)
+# How fast a machine draws them says nothing of the code.
+repeatable = settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+# Also for a test that asks for no settings of its own.
+settings.register_profile("repeatable", repeatable)
+settings.load_profile("repeatable")
 
 _SCALARS = (
     st.none()

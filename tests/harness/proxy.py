@@ -51,6 +51,10 @@ class Proxy:
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=512)
 
+    def redirect(self, *targets: int) -> None:
+        """New connections go there; those that are open stay."""
+        self._targets = targets
+
     @property
     def port(self) -> int:
         port: int = self._socket.getsockname()[1]

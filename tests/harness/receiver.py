@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import standardwebhooks
 
-from mpesa_gateway.demo.quiet import QuietServer
+from mpesa_devkit.http_server import QuietServer
 from mpesa_gateway.domain.signature import body_signature, signing_key
 
 
@@ -54,7 +54,7 @@ class Answer:
 class Receiver:
     """An HTTP server in a thread. `answers` are used up first, then `default` for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.requests: list[Received] = []
         self.answers: list[Answer] = []
         self.default = Answer()
@@ -72,7 +72,7 @@ class Receiver:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = QuietServer(("127.0.0.1", 0), Handler)
+        self._server = QuietServer((host, 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.02])
 
     def __enter__(self) -> Self:

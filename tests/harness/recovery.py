@@ -36,7 +36,7 @@ class Recovery:
 
     kind: str
     began_at: float
-    server: Server | None = field(default=None, repr=False)
+    servers: tuple[Server, ...] = field(default=(), repr=False)
     ready_at: float = 0.0
     empty_at: float = 0.0
     # What was there to be done when it was looked at for the last time before it was done.
@@ -45,7 +45,7 @@ class Recovery:
     @property
     def took_s(self) -> float | None:
         """Until what died answers and the work is done; None when that never was."""
-        if not self.empty_at or (self.server is not None and not self.ready_at):
+        if not self.empty_at or (self.servers and not self.ready_at):
             return None
         return round(self.over_at - self.began_at, 2)
 
@@ -74,9 +74,9 @@ class Watch:
         self._stopping.set()
         self._thread.join()
 
-    def begin(self, kind: str, server: Server | None = None) -> Recovery:
-        """Something died just now, or healed."""
-        recovery = Recovery(kind, time.time(), server)
+    def begin(self, kind: str, *servers: Server) -> Recovery:
+        """Something died just now, or healed; `servers` must answer again."""
+        recovery = Recovery(kind, time.time(), servers)
         self.recoveries.append(recovery)
         return recovery
 
@@ -94,8 +94,8 @@ class Watch:
                 self.backlog = sum(self._count(time.time()).values())
 
     def _look(self, recovery: Recovery) -> None:
-        server = recovery.server
-        if server is not None and not recovery.ready_at and server.is_ready():
+        servers = recovery.servers
+        if servers and not recovery.ready_at and all(it.is_ready() for it in servers):
             recovery.ready_at = time.time()
         if not recovery.empty_at:
             with contextlib.suppress(psycopg.Error):

@@ -38,8 +38,9 @@ def scaled(rule: dict[str, Any]) -> dict[str, Any]:
 
 def _shorter(duration: str) -> str:
     seconds = int(duration[:-1]) * _SECONDS[duration[-1]]
-    assert seconds % FACTOR == 0, duration
-    return f"{seconds // FACTOR}s"
+    if seconds % FACTOR == 0:
+        return f"{seconds // FACTOR}s"
+    return f"{seconds * 1000 // FACTOR}ms"
 
 
 def write_scaled_rules(path: Path) -> Path:

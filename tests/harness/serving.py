@@ -18,10 +18,10 @@ from mpesa_gateway.services import Services
 
 @contextmanager
 def serve(
-    services: Services, ring: Callable[[list[Work]], None], sock: socket.socket
+    services: Services, notify: Callable[[list[Work]], None], sock: socket.socket
 ) -> Iterator[str]:
     """The API's base URL, for as long as the block runs. `sock` is bound already."""
-    app = create_app(services, ring=ring)
+    app = create_app(services, notify=notify)
     config = uvicorn.Config(
         app,
         http=BoundedProtocol,

@@ -25,8 +25,8 @@ from harness.processes import Processes, processes
 from harness.prometheus import Prometheus
 from harness.receiver import Answer, Receiver
 from harness.waiting import wait_for
-from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
-from mpesa_gateway.demo.processes import Process, clean_env, free_port
+from mpesa_devkit.embedded import EmbeddedPostgres, EmbeddedRedis
+from mpesa_devkit.processes import Process, clean_env, free_port
 from mpesa_gateway.store.migrations import (
     apply_migrations,
     load_migrations,
@@ -178,6 +178,7 @@ SETTINGS = {
     "lease": "12s",
     "webhook_retry_schedule": "1s,1s,2s",
     "query_schedule": "2s,3s",
+    "prompt_life": "2s",
     "safaricom_query_per_minute": "120",
     "safaricom_push_per_minute": "600",
     "metrics_merchant_label": "true",

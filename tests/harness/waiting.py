@@ -7,10 +7,15 @@ from collections.abc import Callable
 from typing import TypeVar
 
 Value = TypeVar("Value")
+# For what must not wait for a peer that hangs for ten seconds or more: a busy machine takes some.
+PROMPTLY_S = 8.0
 
 
-def wait_for(look: Callable[[], Value], *, timeout_s: float = 15.0, what: str = "") -> Value:
-    """The first true value of `look`. Fails at the deadline, saying what was seen last."""
+def wait_for(look: Callable[[], Value], *, timeout_s: float = 60.0, what: str = "") -> Value:
+    """Return the first true value of `look`. Fails at the deadline, saying what was seen last.
+
+    The deadline is for what never comes: beside eight busy processes, a start takes 20 s.
+    """
     give_up = time.monotonic() + timeout_s
     while True:
         seen = look()

@@ -34,7 +34,9 @@ def test_a_success_after_a_failure_is_a_conflict_that_the_merchant_hears_of(
     assert told["metadata"]["MpesaReceiptNumber"] == "UJ22T8IYOU"
 
 
-def test_a_failure_after_a_success_is_recorded_and_moves_nothing(gateway: Gateway) -> None:
+def test_a_failure_after_a_success_moves_nothing_and_the_merchant_is_told(
+    gateway: Gateway,
+) -> None:
     transaction_id = gateway.pay(SILENT)
     checkout = gateway.checkout_request_id(SILENT)
     settle(gateway, callback_body(checkout))
@@ -43,7 +45,17 @@ def test_a_failure_after_a_success_is_recorded_and_moves_nothing(gateway: Gatewa
     view = gateway.transaction(transaction_id)
     assert view["status"] == "COMPLETED"
     assert [it["kind"] for it in view["conflicts"]] == ["failed_after_completed"]
-    assert types_told(gateway) == ["transaction.completed"]
+    assert types_told(gateway) == ["transaction.completed", "transaction.conflict"]
+    told = gateway.receiver.requests[-1].verify(API_KEY)
+    assert told["status"] == "COMPLETED"
+    assert told["conflict"] == {
+        "kind": "failed_after_completed",
+        "receipt": None,
+        "result_code": "1032",
+        "metadata": view["metadata"],
+    }
+    assert told["metadata"] == view["metadata"], "what was paid stays as it was told"
+    assert told["result"] == view["result"]
 
 
 def test_a_second_receipt_is_a_conflict_once(gateway: Gateway) -> None:
@@ -67,8 +79,8 @@ def test_an_unproven_success_is_asked_about_before_it_counts(
     transaction_id = gateway.pay(phone)
     body = callback_body(gateway.checkout_request_id(phone), **{missing: None})
     gateway.post(gateway.callback_path(phone), body)
-    (callback, *_) = gateway.bell.take()
-    gateway.tasks.do(callback)
+    (callback, *_) = gateway.notifier.take()
+    gateway.dispatcher.run(callback)
     assert gateway.transaction(transaction_id)["status"] == "PENDING"
     assert outcomes(gateway) == [("HELD", "confirming")]
     gateway.work()

@@ -16,7 +16,7 @@ from harness.gateway import Gateway, open_gateway
 from harness.receiver import Answer, Receiver
 from harness.safaricom import PUSH_PATH, FakeSafaricom
 from harness.settling import SILENT, outcomes, settle, types_told
-from mpesa_gateway.demo.embedded import EmbeddedRedis
+from mpesa_devkit.embedded import EmbeddedRedis
 
 CHECKOUT = "ws_CO_021020261805069708374149"
 

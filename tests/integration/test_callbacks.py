@@ -93,7 +93,7 @@ def test_a_token_cannot_settle_with_an_id_that_another_transaction_has(gateway: 
     unanswered = "254712345040"  # accepted, then the connection is cut: no id is learned
     transaction_id = gateway.pay(unanswered)
     gateway.simulator.wait_until_idle()
-    gateway.bell.take()
+    gateway.notifier.take()
     path = gateway.callback_path(unanswered)
     stolen = callback_body(gateway.checkout_request_id(SILENT))
     gateway.execute("DELETE FROM callbacks WHERE state = 'RECEIVED'")
@@ -128,8 +128,8 @@ def test_one_receipt_for_two_transactions_at_once_completes_one(gateway: Gateway
     for phone in (other, SILENT):
         body = callback_body(gateway.checkout_request_id(phone))
         assert gateway.post(gateway.callback_path(phone), body).status_code == 200
-    work = gateway.bell.take()
-    threads = [threading.Thread(target=gateway.tasks.do, args=[it]) for it in work]
+    work = gateway.notifier.take()
+    threads = [threading.Thread(target=gateway.dispatcher.run, args=[it]) for it in work]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -161,7 +161,7 @@ def test_the_documented_curl_completes_its_transaction(gateway: Gateway) -> None
         "Amount": 10,
         "MpesaReceiptNumber": "OEI2AK3ZQO",
         "TransactionDate": 20240111135500,
-        "PhoneNumber": 254712345678,
+        "PhoneNumber": "254712345678",
     }
 
 
@@ -174,9 +174,13 @@ def test_an_unreadable_body_is_kept_in_quarantine(gateway: Gateway) -> None:
     assert row == {"body": b"\xff{not json", "state": "QUARANTINED", "outcome": "unreadable"}
 
 
-def test_an_unrecognised_code_fails_and_says_so(gateway: Gateway) -> None:
+def test_an_unrecognised_code_fails_after_two_silent_queries_and_says_so(gateway: Gateway) -> None:
     transaction_id = gateway.pay(SILENT)
     settle(gateway, callback_body(gateway.checkout_request_id(SILENT), code=7777))
+    for waited in (61, 121):
+        assert gateway.transaction(transaction_id)["status"] == "PENDING"
+        gateway.clock.advance(seconds=waited)
+        gateway.sweep()
 
     result = gateway.transaction(transaction_id)["result"]
     assert result["code"] == "7777"
@@ -215,9 +219,9 @@ def test_a_callback_that_our_code_fails_on_is_put_aside_in_the_end(gateway: Gate
 
 def test_work_that_is_not_there_is_passed_over(gateway: Gateway) -> None:
     for kind in WorkKind:
-        gateway.tasks.do(Work(kind, 999_999))
+        gateway.dispatcher.run(Work(kind, 999_999))
 
-    assert gateway.bell.take() == []
+    assert gateway.notifier.take() == []
 
 
 def test_a_right_callback_after_a_wrong_one_still_completes(gateway: Gateway) -> None:

@@ -21,7 +21,7 @@ from mpesa_gateway.clients.daraja import Daraja, Push, eat_timestamp, stk_passwo
 from mpesa_gateway.clients.egress import Guard, new_session
 from mpesa_gateway.domain.merchant import Credentials, Merchant
 from mpesa_gateway.domain.push import PushClass
-from mpesa_gateway.domain.query import QueryClass
+from mpesa_gateway.domain.query import Asked, QueryClass
 
 # 23:30 in UTC is half past two of the next day in Nairobi.
 LATE = datetime(2026, 1, 31, 23, 30, 5, tzinfo=UTC)
@@ -69,11 +69,11 @@ def test_a_paybill_pays_itself(daraja: Daraja, receiver: Receiver) -> None:
     assert request.headers["authorization"] == "Bearer token"
     assert request.headers["content-type"] == "application/json"
     assert sent(receiver) == {
-        "BusinessShortCode": "174379",
+        "BusinessShortCode": 174379,
         "Password": base64.b64encode(b"174379passkey20260201023005").decode(),
         "Timestamp": "20260201023005",
         "TransactionType": "CustomerPayBillOnline",
-        "Amount": 150,
+        "Amount": "150",
         "PartyA": "254708374149",
         "PartyB": "174379",
         "PhoneNumber": "254708374149",
@@ -93,14 +93,22 @@ def test_a_till_is_paid_through_its_store_number(daraja: Daraja, receiver: Recei
     daraja.push(push_of(merchant), "token")
 
     body = sent(receiver)
-    assert body["BusinessShortCode"] == "600111"
+    assert body["BusinessShortCode"] == 600111
     assert body["PartyB"] == "512345"
     assert body["TransactionType"] == "CustomerBuyGoodsOnline"
 
 
+def test_a_short_code_whose_zero_a_number_would_lose_stays_text(
+    daraja: Daraja, receiver: Receiver
+) -> None:
+    daraja.push(push_of(make_merchant(base_url=base(receiver), short_code="012345")), "token")
+
+    assert sent(receiver)["BusinessShortCode"] == "012345"
+
+
 def test_a_query_names_the_payment_and_nothing_else(daraja: Daraja, receiver: Receiver) -> None:
     merchant = make_merchant(base_url=base(receiver), short_code="174379")
-    daraja.query(merchant, "ws_CO_1", "token")
+    daraja.query(merchant, Asked("ws_CO_1"), "token")
 
     assert receiver.requests[-1].path == "/mpesa/stkpushquery/v1/query"
     assert set(sent(receiver)) == {
@@ -171,7 +179,7 @@ def test_a_connection_that_is_refused_is_certainly_not_sent(daraja: Daraja) -> N
     merchant = make_merchant(base_url="http://127.0.0.1:1")
 
     assert daraja.push(push_of(merchant), "token").kind is PushClass.NOT_SENT
-    assert daraja.query(merchant, "ws_CO_1", "token").kind is QueryClass.NO_INFORMATION
+    assert daraja.query(merchant, Asked("ws_CO_1"), "token").kind is QueryClass.NO_INFORMATION
     assert daraja.fetch_token(merchant.base_url, "k", "s").token is None
 
 
@@ -182,4 +190,4 @@ def test_a_connection_that_is_cut_after_the_request_is_unknown(
     merchant = make_merchant(base_url=base(receiver))
 
     assert daraja.push(push_of(merchant), "token").kind is PushClass.UNKNOWN
-    assert daraja.query(merchant, "ws_CO_1", "token").kind is QueryClass.NO_INFORMATION
+    assert daraja.query(merchant, Asked("ws_CO_1"), "token").kind is QueryClass.NO_INFORMATION

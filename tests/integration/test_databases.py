@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from harness.databases import Databases
-from mpesa_gateway.demo.embedded import EmbeddedPostgres
+from mpesa_devkit.embedded import EmbeddedPostgres
 
 CHANGES = {
     "table": "CREATE TABLE left_behind ()",
@@ -17,7 +17,8 @@ CHANGES = {
     "function": "CREATE FUNCTION left_behind() RETURNS int LANGUAGE sql RETURN 1",
     "setting": "DO $$BEGIN EXECUTE format("
     "'ALTER DATABASE %I SET lock_timeout = 7', current_database()); END$$",
-    "migration": "DELETE FROM schema_migrations",
+    "no migrations": "DELETE FROM schema_migrations",
+    "another migration": "UPDATE schema_migrations SET version = 9999 WHERE version = 1",
 }
 
 

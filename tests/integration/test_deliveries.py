@@ -17,18 +17,24 @@ from harness.receiver import Answer
 from harness.settings import API_KEY
 from mpesa_gateway.domain.delivery import PARK_AFTER_FAILURES
 from mpesa_gateway.domain.signature import body_signature
-from mpesa_gateway.merchants import Snapshot
+from mpesa_gateway.merchants.directory import Snapshot
 from mpesa_gateway.usecases.deliveries import Deliveries
+from mpesa_gateway.usecases.endpoint_limiter import Slot
 
 REFUSED = "254712344000"  # fails at once, so that a webhook is due without any callback
 
 
 def fail_payment(gateway: Gateway, number: int = 0) -> str:
-    """A transaction that has just FAILED; its webhook is rung for, and not sent yet."""
+    """A transaction that has just FAILED; its webhook is announced, and not sent yet."""
     response = gateway.initiate(f"2547{number:04d}4000")
     assert response.status_code == 502
     transaction_id: str = response.json()["transaction_id"]
     return transaction_id
+
+
+def claim(deliveries: Deliveries, delivery_id: int) -> Any:
+    """What a worker does before it sends; None when the delivery is not to be had."""
+    return deliveries._claim(Slot(deliveries.limiter, delivery_id))
 
 
 def delivery(gateway: Gateway, transaction_id: str) -> dict[str, Any]:
@@ -168,8 +174,8 @@ def test_a_worker_that_dies_in_the_middle_leaves_its_try_and_the_next_one_is_equ
     gateway: Gateway,
 ) -> None:
     transaction_id = fail_payment(gateway)
-    (work,) = gateway.bell.take()
-    assert gateway.services.deliveries._claim(work.id, [], []) is not None  # and then it dies
+    (work,) = gateway.notifier.take()
+    assert claim(gateway.services.deliveries, work.id) is not None  # and then it dies
     assert attempts(gateway, transaction_id) == [(1, "started", None)]
     gateway.clock.advance(seconds=14)
     gateway.sweep()
@@ -185,9 +191,9 @@ def test_a_worker_that_dies_in_the_middle_leaves_its_try_and_the_next_one_is_equ
 
 def test_a_delivery_that_kills_every_worker_ends(gateway: Gateway) -> None:
     transaction_id = fail_payment(gateway)
-    (work,) = gateway.bell.take()
+    (work,) = gateway.notifier.take()
     for _ in range(7):
-        gateway.services.deliveries._claim(work.id, [], [])
+        claim(gateway.services.deliveries, work.id)
         gateway.clock.advance(seconds=16)
 
     item = delivery(gateway, transaction_id)
@@ -197,9 +203,9 @@ def test_a_delivery_that_kills_every_worker_ends(gateway: Gateway) -> None:
 
 def test_a_worker_whose_lease_ran_out_cannot_end_the_delivery(gateway: Gateway) -> None:
     transaction_id = fail_payment(gateway)
-    (work,) = gateway.bell.take()
+    (work,) = gateway.notifier.take()
     sending = gateway.services.deliveries
-    paused = sending._claim(work.id, [], [])
+    paused = claim(sending, work.id)
     assert paused is not None
     gateway.clock.advance(seconds=16)
     gateway.receiver.default = Answer(500)
@@ -217,7 +223,7 @@ def test_a_worker_whose_lease_ran_out_cannot_end_the_delivery(gateway: Gateway) 
 
 def test_a_delivery_that_another_worker_claims_meanwhile_is_left_to_it(gateway: Gateway) -> None:
     transaction_id = fail_payment(gateway)
-    (work,) = gateway.bell.take()
+    (work,) = gateway.notifier.take()
     ours = gateway.services.deliveries
 
     def claimed_by_another() -> Snapshot:
@@ -230,7 +236,7 @@ def test_a_delivery_that_another_worker_claims_meanwhile_is_left_to_it(gateway: 
     assert replace(ours, merchants=claimed_by_another).attempt(work.id) == []
     assert gateway.receiver.requests == []
     assert attempts(gateway, transaction_id) == []
-    assert ours.gate._inside == {}
+    assert ours.limiter._running == {}
     gateway.clock.advance(seconds=16)
     gateway.sweep()
     assert delivery(gateway, transaction_id)["state"] == "DELIVERED"
@@ -239,7 +245,7 @@ def test_a_delivery_that_another_worker_claims_meanwhile_is_left_to_it(gateway: 
 def test_a_claim_between_the_look_and_ours_fences_it_off(gateway: Gateway) -> None:
     """Also where the other has ended its try meanwhile: the number says so, not the lease."""
     transaction_id = fail_payment(gateway)
-    (work,) = gateway.bell.take()
+    (work,) = gateway.notifier.take()
 
     def tried_by_another() -> Snapshot:
         gateway.execute("UPDATE deliveries SET claim = claim + 1, attempts_made = 1, failures = 1")
@@ -309,7 +315,7 @@ def test_both_secrets_sign_while_one_is_replaced(gateway: Gateway) -> None:
     old, new = API_KEY, "whsec_bmV3IHNlY3JldCBvZiBhIG1lcmNoYW50"
     deliveries = with_secrets(gateway, new, old)
     fail_payment(gateway)
-    (work,) = gateway.bell.take()
+    (work,) = gateway.notifier.take()
     deliveries.attempt(work.id)
 
     (request,) = gateway.receiver.requests
@@ -331,7 +337,7 @@ def with_secrets(gateway: Gateway, *secrets: str) -> Deliveries:
 
 def test_nobody_signs_for_a_merchant_that_is_away_and_nothing_is_dropped(gateway: Gateway) -> None:
     transaction_id = fail_payment(gateway)
-    (work,) = gateway.bell.take()
+    (work,) = gateway.notifier.take()
     deliveries = replace(gateway.services.deliveries, merchants=Snapshot)
     assert deliveries.attempt(work.id) == []
     item = delivery(gateway, transaction_id)
@@ -357,6 +363,7 @@ def test_the_webhook_says_what_the_contract_promises(gateway: Gateway) -> None:
         "phone",
         "account_reference",
         "metadata",
+        "result",
         "timestamp",
         "failure",
     ]

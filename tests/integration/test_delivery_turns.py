@@ -12,7 +12,7 @@ from harness.gateway import Gateway
 from harness.receiver import Answer
 from harness.settling import SILENT
 from mpesa_gateway.domain.delivery import PARK_AFTER_FAILURES
-from mpesa_gateway.store import ages, deliveries
+from mpesa_gateway.store import backlog, deliveries
 from mpesa_gateway.usecases.stats import read_stats
 
 REFUSED = "4000"
@@ -38,7 +38,7 @@ def test_a_webhook_behind_one_that_is_retried_is_neither_due_nor_rescued(gateway
     gateway.sweep()
 
     with gateway.pool.connection("test") as conn:
-        measured = ages.measure(conn, gateway.clock())
+        measured = backlog.measure(conn, gateway.clock())
         listed = deliveries.list_due(conn, gateway.clock(), fresh_before=gateway.clock(), limit=10)
     assert measured["mpesa_webhook_oldest_due_age_seconds"] == 0
     assert measured["mpesa_webhooks_due"] == 0

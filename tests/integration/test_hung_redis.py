@@ -12,8 +12,8 @@ import redis
 
 from harness.hanging import hung
 from harness.waiting import wait_for
+from mpesa_devkit.embedded import EmbeddedRedis
 from mpesa_gateway.clients.circuit_breaker import CircuitBreakerRedis
-from mpesa_gateway.demo.embedded import EmbeddedRedis
 from mpesa_gateway.services import open_redis
 
 TIMEOUT_S = 0.3

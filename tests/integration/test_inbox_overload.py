@@ -9,7 +9,7 @@ import pytest
 
 from harness.inbox import InboxHarness
 from harness.waiting import wait_for
-from mpesa_gateway.api import inbox as inbox_module
+from mpesa_gateway.api.callbacks import inbox as inbox_module
 from mpesa_gateway.errors import UnavailableError
 from mpesa_gateway.store.inbox import Verdict
 from mpesa_gateway.store.pool import Pool

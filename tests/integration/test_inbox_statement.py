@@ -13,7 +13,7 @@ import pytest
 
 from harness.inbox import InboxHarness
 from mpesa_gateway.domain.ids import CallbackToken
-from mpesa_gateway.store import arrays, inbox
+from mpesa_gateway.store import binary_arrays, inbox
 from mpesa_gateway.store.inbox import NewCallback, Verdict
 from mpesa_gateway.store.pool import Connection, Pool
 
@@ -32,21 +32,25 @@ def pool(database_url: str) -> Iterator[Pool]:
 @pytest.mark.parametrize(
     ("make", "kind", "values"),
     [
-        (arrays.bool_array, "bool", [True, False]),
-        (arrays.bytea_array, "bytea", [b"", b"\x00\xff{}", None, b"x" * 100_000]),
-        (arrays.int4_array, "int4", [0, -1, None, 2**31 - 1, -(2**31)]),
-        (arrays.text_array, "text", ["", "Café, \"{}\" \\ 'NULL'", None, "NULL", "\U0001f4b8"]),
+        (binary_arrays.bool_array, "bool", [True, False]),
+        (binary_arrays.bytea_array, "bytea", [b"", b"\x00\xff{}", None, b"x" * 100_000]),
+        (binary_arrays.int4_array, "int4", [0, -1, None, 2**31 - 1, -(2**31)]),
         (
-            arrays.timestamptz_array,
+            binary_arrays.text_array,
+            "text",
+            ["", "Café, \"{}\" \\ 'NULL'", None, "NULL", "\U0001f4b8"],
+        ),
+        (
+            binary_arrays.timestamptz_array,
             "timestamptz",
             [
                 datetime(1999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
                 datetime(2026, 11, 28, 21, 30, 0, 1, tzinfo=NAIROBI),
             ],
         ),
-        (arrays.uuid_array, "uuid", [SOME_ID, None, uuid.UUID(int=0)]),
-        (arrays.text_array, "text", [None]),
-        (arrays.text_array, "text", []),
+        (binary_arrays.uuid_array, "uuid", [SOME_ID, None, uuid.UUID(int=0)]),
+        (binary_arrays.text_array, "text", [None]),
+        (binary_arrays.text_array, "text", []),
     ],
 )
 def test_postgres_reads_what_was_written(
@@ -74,14 +78,14 @@ NAMES = {
 def test_documents_are_read_as_documents(database_url: str) -> None:
     documents = ['["a/b", "c"]', "{}"]
     with psycopg.connect(database_url) as conn:
-        row = conn.execute("SELECT %b::jsonb[]", [arrays.jsonb_array(documents)]).fetchone()
+        row = conn.execute("SELECT %b::jsonb[]", [binary_arrays.jsonb_array(documents)]).fetchone()
 
     assert row == ([["a/b", "c"], {}],)
 
 
 def test_an_integer_beyond_its_type_is_an_error_here() -> None:
     with pytest.raises(struct.error):
-        arrays.int4_array([2**31])
+        binary_arrays.int4_array([2**31])
 
 
 def test_a_plan_made_for_a_small_table_never_reads_all_of_it(pool: Pool) -> None:

@@ -13,14 +13,14 @@ import pytest
 
 from harness.factories import make_merchant
 from harness.inbox import ADDRESS, InboxHarness
-from mpesa_gateway.api.arrivals import Arrival
-from mpesa_gateway.api.keeper import merge
+from mpesa_gateway.api.callbacks.batch_writer import merge
+from mpesa_gateway.api.callbacks.pending import PendingCallback
 from mpesa_gateway.domain.ids import CallbackToken
 from mpesa_gateway.domain.merchant import parse_networks
-from mpesa_gateway.merchants import Snapshot
+from mpesa_gateway.merchants.directory import Snapshot
 from mpesa_gateway.store.inbox import NOBODY, Denial, Verdict
 from mpesa_gateway.store.pool import Pool
-from mpesa_gateway.usecases.endings import new_id
+from mpesa_gateway.usecases.finalize import new_id
 
 Result = TypeVar("Result")
 
@@ -101,7 +101,7 @@ def test_one_batch_of_every_kind_has_a_verdict_for_each(pool: Pool) -> None:
         (None, False, b"1", str(ADDRESS), 1),
         (None, False, b"1", str(elsewhere), 1),
     ]
-    assert len(harness.bell.take()) == 4
+    assert len(harness.notifier.take()) == 4
 
 
 def test_the_merchants_list_narrows_the_token_path(pool: Pool) -> None:
@@ -189,10 +189,10 @@ def test_merging_puts_equal_keys_together_and_keeps_plain_ones_apart() -> None:
     elsewhere = Denial(merchants='["default"]')
     loop = asyncio.new_event_loop()
 
-    def arrive(token: CallbackToken | None, body: bytes) -> Arrival:
+    def arrive(token: CallbackToken | None, body: bytes) -> PendingCallback:
         digest = hashlib.sha256(body).digest()
         future: asyncio.Future[Verdict] = loop.create_future()
-        return Arrival(token, body, {}, ADDRESS, datetime.now(UTC), future, sha256=digest)
+        return PendingCallback(token, body, {}, ADDRESS, datetime.now(UTC), future, sha256=digest)
 
     arrivals = [
         (arrive(one, b"a"), NOBODY),

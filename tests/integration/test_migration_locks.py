@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from harness.waiting import wait_for
-from mpesa_gateway.errors import SchemaError
+from mpesa_gateway.errors import SchemaError, UnavailableError
 from mpesa_gateway.store.migrations import Migration, Patience, apply_migrations
 
 FIRST = Migration(1, "first", "CREATE TABLE one (id INT); INSERT INTO one VALUES (1);")
@@ -135,7 +135,7 @@ def test_a_build_that_was_killed_is_done_again(empty_database_url: str) -> None:
     def run() -> None:
         try:
             apply_migrations(empty_database_url, [FIRST, INDEX], silent)
-        except psycopg.OperationalError as error:
+        except UnavailableError as error:
             failed.append(error)
 
     with psycopg.connect(empty_database_url) as old:

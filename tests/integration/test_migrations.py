@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from mpesa_gateway.demo.embedded import EmbeddedPostgres
+from mpesa_devkit.embedded import EmbeddedPostgres
 from mpesa_gateway.errors import SchemaError, UnavailableError
 from mpesa_gateway.store.migrations import (
     Migration,

@@ -16,7 +16,7 @@ from mpesa_gateway.domain.ids import CallbackToken
 from mpesa_gateway.domain.push import PushClass, PushOutcome
 from mpesa_gateway.domain.transaction import PaymentRequest, Transaction
 from mpesa_gateway.store import transactions
-from mpesa_gateway.usecases.endings import new_id
+from mpesa_gateway.usecases.finalize import new_id
 from mpesa_gateway.usecases.push_leases import INTENT_LEASE, SENDING_LEASE
 from mpesa_gateway.usecases.pushes import record_outcome
 
@@ -34,8 +34,8 @@ def start(gateway: Gateway, *, sending: bool) -> tuple[Transaction, PaymentReque
         webhook_url=gateway.receiver.url,
     )
     token = CallbackToken(new_id(gateway.clock()), b"0123456789abcdef")
-    with gateway.pool.transaction("test") as conn:
-        _, transaction = payments._create(conn, merchant, request, gateway.receiver.url, token)
+    intent, transaction = payments._commit_intent(merchant, request, gateway.receiver.url, token)
+    assert intent is not None
     if sending:
         assert payments._mark_sending(transaction)
     return transaction, request, token
@@ -125,7 +125,7 @@ def test_an_answer_that_comes_after_the_sweeper_gave_up_is_still_used(gateway: G
     gateway.sweep()
     accepted = PushOutcome(PushClass.ACCEPTED, checkout_request_id="ws_CO_late")
     wait = gateway.services.payments.first_query_after
-    record_outcome(gateway.pool, transaction.row, accepted, wait, gateway.clock())
+    record_outcome(gateway.pool, transaction.id, accepted, wait, gateway.clock())
 
     view = gateway.transaction(str(transaction.id))
     assert view["push"] == "ACCEPTED"
@@ -141,7 +141,7 @@ def test_a_refusal_that_comes_after_the_callback_moves_nothing(
     gateway.work()
     refused = PushOutcome(kind, kind.lower(), "400.002.02", "Bad Request")
     wait = gateway.services.payments.first_query_after
-    answer, _ = record_outcome(gateway.pool, transaction.row, refused, wait, gateway.clock())
+    answer, _ = record_outcome(gateway.pool, transaction.id, refused, wait, gateway.clock())
 
     assert answer.status == 201
     assert gateway.transaction(str(transaction.id))["status"] == "COMPLETED"
@@ -153,8 +153,8 @@ def test_recording_an_outcome_twice_is_recording_it_once(gateway: Gateway) -> No
     transaction, _, _ = start(gateway, sending=True)
     refused = PushOutcome(PushClass.REFUSED, "refused", "400.002.02", "Bad Request")
     wait = gateway.services.payments.first_query_after
-    first, _ = record_outcome(gateway.pool, transaction.row, refused, wait, gateway.clock())
-    second, _ = record_outcome(gateway.pool, transaction.row, refused, wait, gateway.clock())
+    first, _ = record_outcome(gateway.pool, transaction.id, refused, wait, gateway.clock())
+    second, _ = record_outcome(gateway.pool, transaction.id, refused, wait, gateway.clock())
 
     assert first == second
     assert len(gateway.rows("SELECT * FROM deliveries")) == 1
@@ -166,7 +166,7 @@ def test_an_id_that_belongs_to_another_transaction_is_not_adopted(gateway: Gatew
     transaction, _, _ = start(gateway, sending=True)
     accepted = PushOutcome(PushClass.ACCEPTED, checkout_request_id=taken)
     wait = gateway.services.payments.first_query_after
-    record_outcome(gateway.pool, transaction.row, accepted, wait, gateway.clock())
+    record_outcome(gateway.pool, transaction.id, accepted, wait, gateway.clock())
 
     view = gateway.transaction(str(transaction.id))
     assert view["status"] == "PENDING"
@@ -228,7 +228,7 @@ def test_a_push_that_has_ended_gets_no_lease_again(gateway: Gateway) -> None:
     accepted = PushOutcome(PushClass.ACCEPTED, checkout_request_id="ws_CO_ended")
     wait = gateway.services.payments.first_query_after
     with gateway.services.push_leases.kept(transaction.row):
-        record_outcome(gateway.pool, transaction.row, accepted, wait, gateway.clock())
+        record_outcome(gateway.pool, transaction.id, accepted, wait, gateway.clock())
         assert gateway.services.push_leases.renew(time.monotonic() + LATER_S) == 0
 
     assert lease_of(gateway, transaction) is None
@@ -250,7 +250,7 @@ def test_an_answer_after_the_sweeper_gave_up_brings_the_first_question_forward(
     gateway.sweep()
     accepted = PushOutcome(PushClass.ACCEPTED, checkout_request_id="ws_CO_late")
     wait = gateway.services.payments.first_query_after
-    record_outcome(gateway.pool, transaction.row, accepted, wait, gateway.clock())
+    record_outcome(gateway.pool, transaction.id, accepted, wait, gateway.clock())
 
     (row,) = gateway.rows("SELECT next_query_at FROM transactions WHERE id = %s", transaction.row)
     assert row["next_query_at"] <= gateway.clock() + wait

@@ -28,11 +28,11 @@ def turn(gateway: Gateway, setting: str) -> None:
 
 def test_a_server_that_takes_no_writes_is_an_outage(gateway: Gateway) -> None:
     transaction = gateway.pay(PHONE)
-    (work,) = wait_for(gateway.bell.take, what="the callback's wake-up")
+    (work,) = wait_for(gateway.notifier.take, what="the callback's wake-up")
     turn(gateway, "SET default_transaction_read_only = on")
     gateway.execute(END_SESSIONS)
     for _ in range(POISON_AFTER + 1):
-        gateway.tasks.do(work)
+        gateway.dispatcher.run(work)
 
     assert gateway.rows("SELECT state, attempts FROM callbacks") == [
         {"state": "RECEIVED", "attempts": 0}
@@ -43,7 +43,7 @@ def test_a_server_that_takes_no_writes_is_an_outage(gateway: Gateway) -> None:
     turn(gateway, "RESET default_transaction_read_only")
 
     def done() -> bool:
-        gateway.tasks.do(work)
+        gateway.dispatcher.run(work)
         return bool(gateway.transaction(transaction)["status"] == "COMPLETED")
 
     wait_for(done, what="the payment's end")

@@ -17,7 +17,7 @@ from harness.gateway import Gateway
 from harness.own_network import OwnNetwork, why_not
 from harness.settings import environment
 from harness.waiting import wait_for
-from mpesa_gateway.demo.processes import Process, clean_env
+from mpesa_devkit.processes import Process, clean_env
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 

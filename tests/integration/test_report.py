@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from harness.gateway import Gateway
-from harness.merchants import write_file, write_merchant
-from harness.settings import environment
+from harness.merchants import sha256_hex, write_file, write_merchant
+from harness.settings import API_KEY, environment
 from mpesa_gateway.config import Config
 from mpesa_gateway.domain.bundle import bundle_sha256, file_digest
-from mpesa_gateway.merchants import MerchantDirectory
-from mpesa_gateway.report import FRESH_S, LOOK_EVERY_S, WebhookHealth, report
+from mpesa_gateway.exporters.merchants import FRESH_S, LOOK_EVERY_S, WebhookHealth, report
+from mpesa_gateway.merchants.directory import MerchantDirectory
 
 
 @pytest.fixture
@@ -111,3 +112,47 @@ def test_a_merchant_with_a_parked_endpoint_is_failing(gateway: Gateway) -> None:
 
     elapsed[0] += FRESH_S + 1
     assert health.of("shops/duka") is None, "what is not fresh is not said"
+
+
+def test_a_key_in_two_files_opens_neither_and_both_are_named(
+    directory: MerchantDirectory, tmp_path: Path
+) -> None:
+    write_merchant(tmp_path, "aaa.x.json", name="aaa/x", key="key-of-the-victim")
+    shared, own = sha256_hex("key-of-the-victim"), sha256_hex("another-key-of-the-victim")
+    write_merchant(tmp_path, "shopb.owner.json", name="shopb/owner", apiKeySHA256=[own, shared])
+    directory.refresh()
+    found = directory.current()
+
+    assert found.find_by_key("key-of-the-victim") is None
+    owner = found.find_by_key("another-key-of-the-victim")
+    assert owner is not None
+    assert owner.name == "shopb/owner"
+    # Both are known: their payments settle, and the metric counts both files.
+    assert set(found.by_name) >= {"aaa/x", "shopb/owner"}
+    assert set(found.errors) == {"aaa.x.json", "shopb.owner.json"}
+    assert REGISTRY.get_sample_value("mpesa_merchant_config_errors") == 2
+    # The sentence reaches the merchant's status: it names nobody else.
+    assert "shopb" not in found.errors["aaa.x.json"]
+    assert "aaa" not in found.errors["shopb.owner.json"]
+
+
+def test_the_platforms_own_key_is_no_tenants_to_block(
+    directory: MerchantDirectory, tmp_path: Path
+) -> None:
+    write_merchant(tmp_path, "aaa.x.json", name="aaa/x", key=API_KEY)
+    directory.refresh()
+    merchant = directory.current().find_by_key(API_KEY)
+
+    assert merchant is not None
+    assert merchant.name == "default"
+    assert set(directory.current().errors) == {"aaa.x.json"}
+
+
+def test_two_files_of_one_merchant_share_its_key(
+    directory: MerchantDirectory, tmp_path: Path
+) -> None:
+    write_merchant(tmp_path, "a.json")
+    write_merchant(tmp_path, "b.json")
+    directory.refresh()
+
+    assert directory.current().find_by_key("key-of-duka") is not None

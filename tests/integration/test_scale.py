@@ -16,9 +16,9 @@ from harness.history import write_history
 from harness.settings import API_KEY
 from harness.settling import SILENT, settle
 from harness.waiting import wait_for
-from mpesa_gateway.ages import AgeExporter
 from mpesa_gateway.domain.work import Work, WorkKind
-from mpesa_gateway.store import callbacks, deliveries, queries, stats, transactions
+from mpesa_gateway.exporters.backlog import BacklogExporter
+from mpesa_gateway.store import callbacks, deliveries, pages, stats, status_queries, transactions
 from mpesa_gateway.store.pool import Connection
 from mpesa_gateway.store.transactions import Filter
 
@@ -26,7 +26,7 @@ TABLES = (
     "callbacks",
     "conflicts",
     "deliveries",
-    "transaction_events",
+    "transaction_events_first",
     "transactions",
     "webhook_attempts",
 )
@@ -79,7 +79,7 @@ def live(gateway: Gateway) -> None:
     gateway.work()
     gateway.get("/transactions", phone=FOURTH)
     gateway.get(f"/transactions/{transaction_id}/deliveries")
-    AgeExporter(gateway.pool, gateway.clock).refresh()
+    BacklogExporter(gateway.pool, gateway.clock).refresh()
 
 
 def end(gateway: Gateway, phone: str, **said: Any) -> None:
@@ -136,7 +136,7 @@ def test_what_is_done_by_id_does_not_read_what_waits_beside_it(gateway: Gateway)
     gateway.pay(THIRD)
     gateway.clock.advance(seconds=100)
     (row,) = gateway.rows("SELECT max(id) AS id FROM transactions")
-    gateway.tasks.do(Work(WorkKind.QUERY, row["id"]))
+    gateway.dispatcher.run(Work(WorkKind.QUERY, row["id"]))
     close_pools(gateway)
 
     after = rows_fetched(gateway, "callbacks", "deliveries", "transactions")
@@ -146,7 +146,7 @@ def test_what_is_done_by_id_does_not_read_what_waits_beside_it(gateway: Gateway)
 LOOKS: dict[str, Callable[[Connection, datetime], list[Any]]] = {
     "callbacks": lambda conn, now: callbacks.list_due(conn, now, 200),
     "deliveries": lambda conn, now: deliveries.list_due(conn, now, fresh_before=now, limit=200),
-    "transactions": lambda conn, now: queries.list_due(conn, now, 200),
+    "transactions": lambda conn, now: status_queries.list_due(conn, now, 200),
 }
 
 OPEN = {
@@ -179,6 +179,53 @@ def test_who_asks_what_is_due_does_not_read_all_that_is_open(
 
     assert [len(rows) for rows in found] == [20] * 8
     assert rows_fetched(gateway, table) - before < BACKLOG
+
+
+TURNS: dict[str, Callable[[Connection, datetime], list[int]]] = {
+    "deliveries": lambda conn, now: [
+        it.id for it in pages.list_deliveries(conn, now, fresh_before=now, limit=200)
+    ],
+    "transactions": lambda conn, now: pages.list_queries(conn, now, 200),
+}
+
+
+@pytest.mark.parametrize(("number", "table"), [(1, "deliveries"), (2, "transactions")])
+def test_the_backlog_of_one_merchant_is_not_read_to_find_another_s(
+    gateway: Gateway, number: int, table: str
+) -> None:
+    """It is older than theirs, and to Postgres nothing was open when it looked last."""
+    at, url = gateway.clock() - timedelta(days=1), gateway.database_url
+    write_history(url, HISTORY, at=str(at))
+    others = [f"shops/{it}" for it in range(5)]
+    for it, merchant in enumerate(others, start=1):
+        later = str(at + timedelta(minutes=it))
+        write_history(url, 3, first=100_000 + 10 * it, at=later, merchant=merchant)
+    gateway.execute("ANALYZE")
+    due, is_open = OPEN[table]
+    with psycopg.connect(gateway.database_url) as conn:
+        conn.execute("SET session_replication_role = replica")  # a final row is pending again
+        conn.execute(LEFT_BY_AN_OUTAGE[number].encode(), [HISTORY + 15])
+        conn.execute(
+            f"UPDATE {table} SET {due} = now() - interval '1 hour'"
+            f" WHERE {is_open} AND merchant = 'default'".encode()
+        )
+    before = rows_fetched(gateway, table)
+    with gateway.pool.connection("test") as conn:
+        found = [TURNS[table](conn, datetime.now(UTC)) for _ in range(8)]
+        oldest = LOOKS[table](conn, datetime.now(UTC))
+    close_pools(gateway)
+
+    assert {len(rows) for rows in found} == {pages.TURNS + 3 * len(others)}
+    owners = {
+        row["id"]: row["merchant"]
+        for row in gateway.rows(
+            f"SELECT id, merchant FROM {table} WHERE id = ANY(%s)",
+            [*found[0], *(getattr(it, "id", it) for it in oldest)],
+        )
+    }
+    assert sorted(owners[it] for it in found[0][:6]) == ["default", *others]
+    assert {owners[getattr(it, "id", it)] for it in oldest} == {"default"}, "as it was"
+    assert rows_fetched(gateway, table) - before < HISTORY
 
 
 def test_a_page_of_long_ago_is_not_looked_for_from_today_on(gateway: Gateway) -> None:
@@ -272,7 +319,7 @@ def test_a_whole_read_is_counted(gateway: Gateway) -> None:
     gateway.execute("ANALYZE")
     before = whole_reads(gateway)
     with gateway.pool.connection("test") as conn:
-        conn.execute("SELECT FROM callbacks WHERE transaction_id = 7 AND state = 'HELD'")
+        conn.execute("SELECT FROM callbacks WHERE attempts = 7")
     close_pools(gateway)
 
     assert whole_reads(gateway)["callbacks"] == before["callbacks"] + 1

@@ -12,7 +12,7 @@ from harness.gateway import Gateway, open_gateway
 from harness.receiver import Receiver
 from harness.waiting import wait_for
 from mpesa_gateway import failpoint
-from mpesa_gateway.store import pool
+from mpesa_gateway.store import session
 from mpesa_gateway.usecases.callbacks import POISON_AFTER
 
 PHONE = "254712340000"
@@ -42,7 +42,7 @@ def gateway(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Gateway]:
     """One whose limit for transactions that stand still is not fifteen seconds."""
-    monkeypatch.setattr(pool, "IDLE_IN_TRANSACTION_TIMEOUT_MS", IDLE_LIMIT_MS)
+    monkeypatch.setitem(session.SETTINGS, "idle_in_transaction_session_timeout", str(IDLE_LIMIT_MS))
     with open_gateway(database_url, redis_url, simulator, receiver) as running:
         yield running
     failpoint.arm(None)
@@ -71,15 +71,15 @@ def test_a_callback_whose_transaction_is_ended_is_kept_and_applied_later(
     (row,) = wait_for(lambda: gateway.rows("SELECT id FROM callbacks"), what="the callback")
     ended: list[str] = []
     failpoint.arm(stand_still(gateway.database_url, end, ended))
-    (work,) = wait_for(gateway.bell.take, what="the wake-up")
+    (work,) = wait_for(gateway.notifier.take, what="the wake-up")
     for _ in range(POISON_AFTER + 1):
-        gateway.tasks.do(work)
+        gateway.dispatcher.run(work)
 
     kept = gateway.rows("SELECT state, attempts FROM callbacks WHERE id = %s", row["id"])
     assert len(ended) == POISON_AFTER + 1
     assert kept == [{"state": "RECEIVED", "attempts": 0}]
-    assert gateway.bell.take() == []
+    assert gateway.notifier.take() == []
 
     failpoint.arm(None)
-    gateway.tasks.do(work)
+    gateway.dispatcher.run(work)
     assert gateway.transaction(transaction)["status"] == "COMPLETED"

@@ -1,4 +1,4 @@
-"""Wake-ups: JSON ids in Redis, a bell that never waits, and a consumer that survives anything."""
+"""Wake-ups: JSON ids in Redis, a notifier that never waits, a consumer that survives all."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import redis
 
 from harness.gateway import Gateway
 from harness.waiting import wait_for
-from mpesa_gateway import metrics
 from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.errors import UnavailableError
-from mpesa_gateway.tasks import MAX_WAITING_WAKEUPS, Bell, Tasks, WorkQueue
+from mpesa_gateway.telemetry import metrics
+from mpesa_gateway.work_queue import MAX_WAITING_WAKEUPS, Notifier, WorkQueue
+from mpesa_gateway.worker.dispatcher import Dispatcher
 
 
 @pytest.fixture
@@ -24,20 +25,20 @@ def work_queue(redis_url: str) -> WorkQueue:
 
 
 @pytest.fixture
-def bell(work_queue: WorkQueue) -> Iterator[Bell]:
-    made = Bell(work_queue)
+def notifier(work_queue: WorkQueue) -> Iterator[Notifier]:
+    made = Notifier(work_queue)
     made.start()
     yield made
     made.stop()
 
 
 class Recorder:
-    """Stands where `Tasks.do` is called, and keeps what it was called with."""
+    """Stands where `Dispatcher.do` is called, and keeps what it was called with."""
 
     def __init__(self) -> None:
         self.done: list[Work] = []
 
-    def do(self, work: Work, *, send_here: bool = False) -> None:
+    def run(self, work: Work, *, send_here: bool = False) -> None:
         assert send_here
         self.done.append(work)
 
@@ -46,7 +47,7 @@ class Consumer:
     """huey's own consumer in this process, without its signal handlers."""
 
     def __init__(self, work_queue: WorkQueue, recorder: Recorder) -> None:
-        Tasks.register(recorder, work_queue)  # type: ignore[arg-type]
+        Dispatcher.register(recorder, work_queue)  # type: ignore[arg-type]
         self._consumer = work_queue.create_consumer(workers=2, periodic=False)
 
     def __enter__(self) -> None:
@@ -58,20 +59,20 @@ class Consumer:
         self._consumer.stop(graceful=True)
 
 
-def test_what_is_rung_for_is_done(work_queue: WorkQueue, bell: Bell) -> None:
+def test_what_workers_are_notified_of_is_done(work_queue: WorkQueue, notifier: Notifier) -> None:
     recorder = Recorder()
     work = [Work(kind, number) for number, kind in enumerate(WorkKind)]
     with Consumer(work_queue, recorder):
-        bell.ring(work)
+        notifier.notify(work)
         wait_for(lambda: len(recorder.done) == len(work))
 
     assert sorted(recorder.done, key=lambda it: it.id) == work
 
 
 def test_redis_carries_a_kind_and_an_id_and_nothing_else(
-    work_queue: WorkQueue, bell: Bell, redis_url: str
+    work_queue: WorkQueue, notifier: Notifier, redis_url: str
 ) -> None:
-    bell.ring([Work(WorkKind.CALLBACK, 12)])
+    notifier.notify([Work(WorkKind.CALLBACK, 12)])
     with redis.Redis.from_url(redis_url) as client:
         wait_for(lambda: client.llen(work_queue.storage.queue_key) == 1)
         keys = client.keys("*")
@@ -92,7 +93,7 @@ class Exploit:
 
 
 def test_a_crafted_pickle_is_dropped_and_counted_and_the_next_message_is_done(
-    work_queue: WorkQueue, bell: Bell, redis_url: str, tmp_path: Path
+    work_queue: WorkQueue, notifier: Notifier, redis_url: str, tmp_path: Path
 ) -> None:
     recorder, trap = Recorder(), tmp_path / "owned"
     hostile = [
@@ -101,6 +102,12 @@ def test_a_crafted_pickle_is_dropped_and_counted_and_the_next_message_is_done(
         b"\xff",
         b'["callback"]',
         b'["callback", "x"]',
+        b'["callback", 1e400]',
+        b'["callback", 1.5]',
+        b'["callback", true]',
+        b'["callback", NaN]',
+        b'["callback", -1]',
+        b'["callback", 9223372036854775808]',
         b'["shell", 1]',
         b"[" * 100_000,
         b'["callback", 1]' + b" " * 1000,
@@ -111,7 +118,7 @@ def test_a_crafted_pickle_is_dropped_and_counted_and_the_next_message_is_done(
     with redis.Redis.from_url(redis_url) as client:
         client.lpush(work_queue.storage.queue_key, *hostile)
     with Consumer(work_queue, recorder):
-        bell.ring([Work(WorkKind.DELIVERY, 7)])
+        notifier.notify([Work(WorkKind.DELIVERY, 7)])
         wait_for(lambda: recorder.done == [Work(WorkKind.DELIVERY, 7)])
         rejected = metrics.queue_messages_rejected_total
         wait_for(lambda: rejected._value.get() - before == len(hostile))
@@ -120,26 +127,26 @@ def test_a_crafted_pickle_is_dropped_and_counted_and_the_next_message_is_done(
 
 
 def test_a_bell_without_redis_never_blocks_and_counts_what_it_drops() -> None:
-    bell = Bell(WorkQueue("redis://127.0.0.1:1/0"))
-    bell.start()
+    notifier = Notifier(WorkQueue("redis://127.0.0.1:1/0"))
+    notifier.start()
     before = metrics.wakeups_dropped_total._value.get()
-    bell.ring([Work(WorkKind.CALLBACK, number) for number in range(10)])
-    bell.stop()
+    notifier.notify([Work(WorkKind.CALLBACK, number) for number in range(10)])
+    notifier.stop()
 
     assert metrics.wakeups_dropped_total._value.get() - before == 10
 
 
 def test_a_bell_that_is_behind_drops_instead_of_growing() -> None:
-    bell = Bell(WorkQueue("redis://127.0.0.1:1/0"))  # never started
+    notifier = Notifier(WorkQueue("redis://127.0.0.1:1/0"))  # never started
     before = metrics.wakeups_dropped_total._value.get()
-    bell.ring([Work(WorkKind.CALLBACK, it) for it in range(MAX_WAITING_WAKEUPS + 5)])
+    notifier.notify([Work(WorkKind.CALLBACK, it) for it in range(MAX_WAITING_WAKEUPS + 5)])
 
     assert metrics.wakeups_dropped_total._value.get() - before == 5
 
 
 def test_the_queue_serialises_what_huey_itself_would_enqueue(work_queue: WorkQueue) -> None:
     recorder = Recorder()
-    Tasks.register(recorder, work_queue)  # type: ignore[arg-type]
+    Dispatcher.register(recorder, work_queue)  # type: ignore[arg-type]
     work_queue.push([Work(WorkKind.QUERY, 3)])
     task = work_queue.dequeue()
     work_queue.enqueue(task)
@@ -152,20 +159,20 @@ def test_the_queue_serialises_what_huey_itself_would_enqueue(work_queue: WorkQue
 def test_the_webhook_of_a_payment_that_has_ended_needs_no_other_ring(gateway: Gateway) -> None:
     gateway.pay("254712340000")
     gateway.simulator.wait_until_idle()
-    (callback,) = gateway.bell.take()
-    gateway.tasks.do(callback, send_here=True)
+    (callback,) = gateway.notifier.take()
+    gateway.dispatcher.run(callback, send_here=True)
 
     assert len(gateway.receiver.requests) == 1
-    assert gateway.bell.take() == []
+    assert gateway.notifier.take() == []
 
 
 def test_a_sweeper_only_rings_for_the_webhook(gateway: Gateway) -> None:
     gateway.pay("254712340000")
     gateway.simulator.wait_until_idle()
-    gateway.tasks.do(*gateway.bell.take())
+    gateway.dispatcher.run(*gateway.notifier.take())
 
     assert gateway.receiver.requests == []
-    assert [it.kind for it in gateway.bell.take()] == [WorkKind.DELIVERY]
+    assert [it.kind for it in gateway.notifier.take()] == [WorkKind.DELIVERY]
 
 
 def test_an_error_in_a_task_is_logged_and_stays_inside(
@@ -177,6 +184,6 @@ def test_an_error_in_a_task_is_logged_and_stays_inside(
             raise error
 
         monkeypatch.setattr(type(gateway.services.deliveries), "attempt", fail)
-        gateway.tasks.do(Work(WorkKind.DELIVERY, 1))
+        gateway.dispatcher.run(Work(WorkKind.DELIVERY, 1))
 
-    assert gateway.bell.take() == []
+    assert gateway.notifier.take() == []

@@ -220,6 +220,38 @@ def test_two_apps_have_two_tokens(merchant: Merchant, new_cache: Callable[..., T
     assert app_id(merchant) != app_id(other)
 
 
+def test_a_wrong_secret_beside_the_right_key_is_another_pair(
+    simulator: RunningSimulator, merchant: Merchant, new_cache: Callable[..., TokenCache]
+) -> None:
+    right = merchant.credentials
+    simulator.change(credentials={right.consumer_key: right.consumer_secret})
+    wrong = replace(merchant, credentials=replace(right, consumer_secret="wrong"))
+    elsewhere = replace(merchant, base_url=f"{merchant.base_url}/")
+    cache, neighbour = new_cache(), new_cache()
+    token = cache.get(merchant)
+
+    for one in (cache, neighbour):
+        with pytest.raises(TokenRefusedError):
+            one.get(wrong)
+        one.reject(wrong, token)
+        assert one.get(merchant) == token
+    assert fetched(simulator) == 1
+    assert len({app_id(it) for it in (merchant, wrong, elsewhere)}) == 3
+    assert right.consumer_secret not in app_id(merchant)
+
+
+def test_a_token_that_oauth_gives_out_again_is_good_again(
+    receiver: Receiver, new_cache: Callable[..., TokenCache]
+) -> None:
+    receiver.default = Answer(200, body=b'{"access_token": "abc", "expires_in": "3599"}')
+    merchant = make_merchant(base_url=receiver.url.removesuffix("/hook"))
+    cache = new_cache()
+    cache.reject(merchant, cache.get(merchant))
+
+    assert [cache.get(merchant) for _ in range(3)] == ["abc"] * 3
+    assert len(receiver.requests) == 2
+
+
 def test_refused_credentials_are_not_tried_again_by_everybody_who_waits(
     receiver: Receiver, new_cache: Callable[..., TokenCache]
 ) -> None:

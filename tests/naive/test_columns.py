@@ -22,7 +22,7 @@ STRAWMAN = Path(__file__).with_name("gateway.py")
 
 
 def keep(counts: Counts) -> None:
-    """Where scripts/test-naive finds it."""
+    """Where scripts/naive_suite.py finds it."""
     directory = os.environ.get("MPESA_NAIVE_RESULTS")
     if directory:
         file = Path(directory) / f"{counts.seed}-{counts.gateway}.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mpesa_gateway.domain.bundle import file_name
 from mpesa_operator.bundle import (
     LARGEST_SHARD,
+    ROTATION_ROOM,
     all_files,
     apply_changes,
     is_merchant_file,
@@ -51,7 +52,7 @@ def test_what_does_not_fit_is_refused_alone() -> None:
 
 
 def test_what_goes_makes_room_for_what_comes() -> None:
-    large = b"x" * (LARGEST_SHARD - 100)
+    large = b"x" * (LARGEST_SHARD - ROTATION_ROOM - 100)
     applied = apply_changes({"z.z.json": large}, {"z.z.json": None, "a.a.json": large})
     assert applied.files == {"a.a.json": large}
     # A file is not counted twice when it is replaced.

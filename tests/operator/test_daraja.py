@@ -4,23 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import aiohttp
 import pytest
 
 from daraja_simulator.server import RunningSimulator
 from daraja_simulator.settings import Settings
-from harness.operating import HOUR, NOON
+from harness.collecting import every_case
+from harness.hostile import (
+    HostilePeer,
+    Reply,
+    badly_framed,
+    forget_peak,
+    peak_bytes,
+    replies,
+)
+from harness.operating import HOUR, NOON, SEAL
 from mpesa_gateway.domain.merchant import Credentials
+from mpesa_operator.answers import new_session
 from mpesa_operator.credentials import credentials_digest
-from mpesa_operator.daraja import Check, Outcome, ask, check_due, classify, valid_condition
-from mpesa_operator.platform import CHECK_INTERVAL, CHECK_PATIENCE, CHECK_RETRY
+from mpesa_operator.daraja import (
+    Check,
+    Outcome,
+    _ask_once,
+    ask,
+    check_due,
+    classify,
+    valid_condition,
+)
+from mpesa_operator.platform_settings import CHECK_INTERVAL, CHECK_PATIENCE, CHECK_RETRY
+from mpesa_operator.pod_poller import PodWatch
+from mpesa_operator.pods import PodAddress, read_report
+from mpesa_operator.seal import Seal
 
 TOKEN = b'{"access_token": "abc", "expires_in": "3599"}'
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("status", "body", "outcome"),
     [
         (200, TOKEN, "valid"),
@@ -85,11 +108,12 @@ def test_the_condition() -> None:
 
 
 def test_the_digest_knows_key_and_secret_and_not_the_passkey() -> None:
-    one = credentials_digest("uid", Credentials("k", "s", "p"))
-    assert one == credentials_digest("uid", Credentials("k", "s", "other"))
-    assert one != credentials_digest("uid", Credentials("k", "other", "p"))
-    assert one != credentials_digest("uid", Credentials("other", "s", "p"))
-    assert one != credentials_digest("other", Credentials("k", "s", "p"))
+    one = credentials_digest(SEAL, "uid", Credentials("k", "s", "p"))
+    assert one == credentials_digest(SEAL, "uid", Credentials("k", "s", "other"))
+    assert one != credentials_digest(SEAL, "uid", Credentials("k", "other", "p"))
+    assert one != credentials_digest(SEAL, "uid", Credentials("other", "s", "p"))
+    assert one != credentials_digest(SEAL, "other", Credentials("k", "s", "p"))
+    assert one != credentials_digest(Seal(b"another's"), "uid", Credentials("k", "s", "p"))
     assert len(one) == 16
 
 
@@ -113,3 +137,61 @@ def test_nobody_answers() -> None:
         sock.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         assert asked(url, "key", "secret") == "unreachable"
+
+
+def test_a_refusal_without_a_word_is_asked_for_once_more() -> None:
+    refused = Reply("400", lambda: [b"HTTP/1.1 400 Bad\r\nConnection: close\r\n\r\n"], 400)
+    granted = Reply("200", lambda: [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + TOKEN], 200)
+    with HostilePeer() as peer:
+        turns = iter([refused, granted])
+        peer.reply = Reply("in turn", lambda: next(turns).pieces())
+        assert asked(peer.url, "key", "secret") == "valid"
+        peer.reply = refused
+        assert asked(peer.url, "key", "secret") == "rejected"
+
+
+def test_the_gateways_own_sentence_about_tokens_says_nothing_about_credentials() -> None:
+    fault = (
+        b'{"fault":{"faultstring":"Invalid Access Token","detail":'
+        b'{"errorcode":"keymanagement.service.invalid_access_token"}}}'
+    )
+    throttled = (
+        b'{"fault":{"faultstring":"Spike arrest violation","detail":'
+        b'{"errorcode":"policies.ratelimit.SpikeArrestViolation"}}}'
+    )
+    assert classify(401, fault) == "unreachable"
+    assert classify(401, throttled) == "unreachable"
+
+
+def test_no_answer_stops_the_operator_or_costs_it_memory() -> None:
+    """Every answer of the gateway's own matrix, to the operator's two calls."""
+    # Interim answers without end cost it the whole deadline, which would take long here.
+    interim = ("100 continued without end", "103 without end")
+    everything = [it for it in [*replies(), *badly_framed()] if it.name not in interim]
+    nobody: Any = None
+    pod = PodAddress("api-1", "api", "127.0.0.1", 1)
+
+    async def ask_all(peer: HostilePeer) -> list[tuple[str, object]]:
+        told: list[tuple[str, object]] = []
+        async with new_session() as session:
+            watch = PodWatch(nobody, nobody, nobody, session, lambda: None)
+            for peer.reply in everything:
+                outcome = await _ask_once(session, peer.url, Credentials("k", "s", "p"))
+                report = await watch._ask(replace(pod, port=int(peer.url.rpartition(":")[2])))
+                if report is not None or outcome not in ("unreachable", "rejected"):
+                    told.append((peer.reply.name, (outcome, report)))
+        return told
+
+    with HostilePeer() as peer:
+        peer.reply = everything[0]
+        asked(peer.url, "key", "secret")
+        before = forget_peak()
+        assert asyncio.run(ask_all(peer)) == []
+        assert peak_bytes() - before <= 32 * 1024 * 1024
+
+
+def test_a_document_nested_without_end_is_no_document() -> None:
+    deep = b"[" * 60_000
+    assert classify(200, deep) == "unreachable"
+    with pytest.raises(ValueError, match="nested too deep"):
+        read_report(deep)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mpesa_operator.keys import API_KEY, PREVIOUS_API_KEYS, WEBHOOK_SECRET
-from mpesa_operator.platform import FINALIZER
+from mpesa_operator.platform_settings import FINALIZER
 from mpesa_operator.settings import VARIABLES
 from mpesa_operator.spec import MerchantSpec
 
@@ -21,8 +21,8 @@ SAMPLES = sorted((ROOT / "k8s" / "samples").glob("*.yaml"))
 
 
 def test_the_reference_is_what_the_crd_says() -> None:
-    script = runpy.run_path(str(ROOT / "scripts" / "crd-docs"))
-    assert REFERENCE.read_text() == script["render"](), "run scripts/crd-docs"
+    script = runpy.run_path(str(ROOT / "scripts" / "crd_docs.py"))
+    assert REFERENCE.read_text() == script["render"](), "run scripts/crd_docs.py"
 
 
 def test_every_reason_in_the_code_is_in_the_reference() -> None:

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-import pytest
-
+from harness.collecting import every_case
 from harness.merchantconfigs import DARAJA
-from harness.operating import FRESH, make_merchant, make_observed, plan, settled, sha
+from harness.operating import (
+    FRESH,
+    OWNER,
+    SEAL,
+    make_merchant,
+    make_observed,
+    plan,
+    settled,
+    sha,
+)
 from harness.settings import environment
 from mpesa_gateway.config import Config
+from mpesa_gateway.config.merchant_file import MerchantFile
 from mpesa_gateway.domain.merchant import Merchant, parse_networks
-from mpesa_gateway.merchants import MAX_FILE_BYTES, MerchantFile
-from mpesa_operator.entry import allowed_cidrs, read_entry, with_flags
+from mpesa_gateway.merchants.directory import MAX_FILE_BYTES
+from mpesa_operator.bundle import LARGEST_ENTRY, ROTATION_ROOM
+from mpesa_operator.keys import FreshKeys
+from mpesa_operator.merchant_file import allowed_cidrs, read_entry, with_flags
+from mpesa_operator.plan import Generated
 
 
 def as_the_pods_read(content: bytes | None) -> Merchant:
@@ -67,7 +80,7 @@ def test_a_till_with_everything() -> None:
     assert merchant.webhook_url == "https://shop.example/hooks"
     assert merchant.allowed_hosts == ("shop.example",)
     assert merchant.retry_schedule == (timedelta(seconds=0.5), timedelta(minutes=5))
-    assert (merchant.min_amount, merchant.max_amount) == (Decimal(10), Decimal(500000))
+    assert (merchant.min_amount, merchant.max_amount) == (Decimal(10), Decimal(250000))
     assert merchant.initiate_per_minute == 60
     assert merchant.suspended
 
@@ -80,15 +93,42 @@ def test_the_largest_file_that_a_merchantconfig_makes_is_read() -> None:
         },
         "webhook": {
             "url": "https://" + "a" * 60 + ".example/" + "x" * 430,
-            "allowedHosts": ["a" * 60 + ".example", *(f"{n}." + "h" * 60 for n in range(63))],
+            "allowedHosts": ["a" * 60 + ".example", *(f"{n}." + "h" * 36 for n in range(63))],
             "retrySchedule": ["99999999ms"] * 32,
         },
     }
     long = dict.fromkeys(DARAJA, b"x" * 512)
     entry = plan(make_merchant(largest), make_observed(credentials=long)).entry
     assert entry is not None
-    assert len(entry) < MAX_FILE_BYTES
+    assert LARGEST_ENTRY - ROTATION_ROOM - 512 < len(entry) <= LARGEST_ENTRY - ROTATION_ROOM
+    assert LARGEST_ENTRY < MAX_FILE_BYTES
     assert len(as_the_pods_read(entry).allowed_networks) == 64
+
+
+def test_a_file_that_would_take_more_room_than_a_merchant_has_is_refused() -> None:
+    hosts = [f"{n}." + "h" * 200 + ".example" for n in range(64)]
+    found = plan(make_merchant({"webhook": {"allowedHosts": hosts}}), make_observed())
+    assert (found.entry, found.published.reason) == (None, "FileTooLarge")
+    assert str(LARGEST_ENTRY - ROTATION_ROOM) in found.published.message
+
+
+def test_a_rotation_fits_into_the_largest_file_and_drops_secrets_before_keys() -> None:
+    hosts = [f"{n}." + "h" * 84 for n in range(63)]
+    own = {"allowedHosts": hosts, "signingSecretRef": {"name": "hooks", "key": "key"}}
+    merchant = make_merchant({"webhook": own})
+    seen = settled(merchant, signing={"key": b"s" * 512})
+    for number in range(7):
+        rotated = make_merchant({"webhook": own, "rotation": {"apiKey": str(number)}})
+        signing = {"key": f"{number}".encode() * 512}
+        fresh = FreshKeys(SEAL.make_api_key(OWNER), FRESH.webhook_secret)
+        found = plan(rotated, replace(seen, signing=signing, fresh=fresh))
+        assert found.entry is not None
+        assert len(found.entry) <= LARGEST_ENTRY
+        file = as_the_pods_read(found.entry)
+        assert file.webhook_secrets[0] == signing["key"].decode()
+        assert len(file.api_key_sha256) == number + 2
+        generated = Generated(found.secret or {}, owned=True)
+        seen = replace(seen, published=found.entry, generated=generated)
 
 
 def test_one_try_only_is_not_the_default_schedule() -> None:
@@ -107,7 +147,7 @@ def test_what_is_published_is_read_back() -> None:
     assert DARAJA["passkey"] not in repr(published)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"[]", b"{}", b'{"credentials": 1}', b"\xff"])
+@every_case("content", [None, b"", b"[]", b"{}", b'{"credentials": 1}', b"\xff"])
 def test_what_is_no_file_is_none(content: bytes | None) -> None:
     assert read_entry(content) is None
 

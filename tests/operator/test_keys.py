@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -10,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from harness.operating import FRESH, HOUR, NOON, sha
+from harness.collecting import every_case
+from harness.operating import FRESH, HOUR, NOON, OWNER, SEAL, sha
 from mpesa_gateway.domain.merchant import Credentials
 from mpesa_gateway.domain.signature import signing_key
-from mpesa_operator.entry import Published
 from mpesa_operator.keys import (
     API_KEY,
     APPLIED_ROTATION,
@@ -21,14 +22,19 @@ from mpesa_operator.keys import (
     PREVIOUS_API_KEYS,
     PREVIOUS_WEBHOOK_SECRETS,
     WEBHOOK_SECRET,
+    Brought,
     FreshKeys,
     Keyring,
+    Provenance,
     fresh_keys,
     plan_keys,
 )
+from mpesa_operator.merchant_file import Published
+from mpesa_operator.seal import Seal
 from mpesa_operator.spec import Rotation
 
-OLD = {API_KEY: b"mpg_old", WEBHOOK_SECRET: b"whsec_b2xk"}
+OLD_KEY = SEAL.make_api_key(OWNER)
+OLD = {API_KEY: OLD_KEY.encode(), WEBHOOK_SECRET: b"whsec_b2xk"}
 OVERLAP = timedelta(hours=24)
 
 
@@ -36,15 +42,16 @@ def published(*, keys: tuple[str, ...] = (), secrets: tuple[str, ...] = ()) -> P
     return Published(Credentials("k", "s", "p"), keys, secrets)
 
 
-IN_USE = published(keys=(sha("mpg_old"),), secrets=("whsec_b2xk",))
+IN_USE = published(keys=(sha(OLD_KEY),), secrets=("whsec_b2xk",))
 
 
 def keys(
     data: Mapping[str, bytes] | None, known: Published | None = None, **changes: Any
 ) -> Keyring:
     values: dict[str, Any] = {
+        "provenance": Provenance(OWNER, SEAL),
         "rotation": Rotation(),
-        "external": None,
+        "brought": Brought(),
         "fresh": FRESH,
         "now": NOON,
         "overlap": OVERLAP,
@@ -53,7 +60,7 @@ def keys(
 
 
 def test_fresh_keys_are_long_different_and_usable() -> None:
-    one, two = fresh_keys(), fresh_keys()
+    one, two = fresh_keys(SEAL, OWNER), fresh_keys(SEAL, OWNER)
     assert one != two
     assert one.api_key.startswith("mpg_")
     assert len(one.api_key) == len("mpg_") + 43
@@ -76,7 +83,7 @@ def test_the_first_keys_are_the_fresh_ones() -> None:
 def test_keys_stay() -> None:
     ring = keys(OLD, IN_USE)
     assert ring.data == OLD
-    assert ring.api_key_sha256 == (sha("mpg_old"),)
+    assert ring.api_key_sha256 == (sha(OLD_KEY),)
     assert ring.webhook_secrets == ("whsec_b2xk",)
 
 
@@ -89,16 +96,18 @@ def test_a_text_at_the_start_is_no_rotation() -> None:
 
 def test_a_new_text_replaces_the_api_key_alone() -> None:
     ring = keys(OLD, IN_USE, rotation=Rotation(apiKey="one"))
-    assert ring.api_key_sha256 == (sha(FRESH.api_key), sha("mpg_old"))
+    assert ring.api_key_sha256 == (sha(FRESH.api_key), sha(OLD_KEY))
     assert ring.webhook_secrets == ("whsec_b2xk",)
     assert ring.previous_valid_until == ring.next_change == NOON + OVERLAP
     assert ring.applied == Rotation(apiKey="one")
-    assert b"mpg_old" not in b"".join(ring.data.values())  # Of the old key the hash is enough.
+    assert OLD_KEY.encode() not in b"".join(
+        ring.data.values()
+    )  # Of the old key the hash is enough.
 
 
 def test_a_new_text_replaces_the_webhook_secret_alone() -> None:
     ring = keys(OLD, IN_USE, rotation=Rotation(webhookSecret="one"))
-    assert ring.api_key_sha256 == (sha("mpg_old"),)
+    assert ring.api_key_sha256 == (sha(OLD_KEY),)
     assert ring.webhook_secrets == (FRESH.webhook_secret, "whsec_b2xk")
 
 
@@ -132,7 +141,7 @@ def test_two_rotations_within_the_overlap_keep_all_three() -> None:
     ring, known = after_rotation(NOON)
     newest = FreshKeys("mpg_newest", "whsec_bmV3ZXN0")
     twice = keys(ring.data, known, rotation=Rotation(apiKey="two"), fresh=newest, now=NOON + HOUR)
-    assert twice.api_key_sha256 == (sha("mpg_newest"), sha(FRESH.api_key), sha("mpg_old"))
+    assert twice.api_key_sha256 == (sha("mpg_newest"), sha(FRESH.api_key), sha(OLD_KEY))
     assert twice.next_change == NOON + OVERLAP
     assert twice.previous_valid_until == NOON + HOUR + OVERLAP
     assert twice.applied == Rotation(apiKey="two", webhookSecret="one")
@@ -164,7 +173,7 @@ def test_without_an_overlap_the_old_key_ends_at_once() -> None:
 )
 def test_a_secret_that_is_gone_or_emptied_is_a_rotation(data: dict[str, bytes] | None) -> None:
     ring = keys(data, IN_USE)
-    assert ring.api_key_sha256 == (sha(FRESH.api_key), sha("mpg_old"))
+    assert ring.api_key_sha256 == (sha(FRESH.api_key), sha(OLD_KEY))
     assert ring.webhook_secrets == (FRESH.webhook_secret, "whsec_b2xk")
 
 
@@ -173,9 +182,91 @@ def test_a_webhook_secret_that_cannot_sign_is_replaced() -> None:
     assert ring.webhook_secrets == (FRESH.webhook_secret, "whsec_b2xk")
 
 
-def test_a_key_edited_by_hand_counts_and_the_old_one_stays_for_the_overlap() -> None:
-    ring = keys({**OLD, API_KEY: b"by-hand\n"}, IN_USE)
-    assert ring.api_key_sha256 == (sha("by-hand"), sha("mpg_old"))
+@every_case(
+    "text",
+    [
+        "by-hand",
+        "mpg_own",
+        "mpg_" + "A" * 43,
+        SEAL.make_api_key("shops/another"),
+        Seal(b"the secret of another operator").make_api_key(OWNER),
+        OLD_KEY + "=",
+        OLD_KEY[:-1],
+        OLD_KEY.replace("mpg_", ""),
+        "mpg_é",
+    ],
+    # Seals differ from process to process, and xdist compares names.
+    ids=range(9),
+)
+def test_a_key_that_the_operator_did_not_make_for_this_merchant_counts_as_deleted(
+    text: str,
+) -> None:
+    ring = keys({**OLD, API_KEY: text.encode()}, IN_USE)
+    assert ring.api_key_sha256 == (sha(FRESH.api_key), sha(OLD_KEY))
+    assert ring.data[API_KEY] == FRESH.api_key.encode()
+
+
+def test_a_key_has_one_text_only() -> None:
+    """The last of 43 base64 characters has spare bits: other characters there mean the same."""
+    same = [
+        OLD_KEY[:-1] + c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    ]
+    assert [it for it in same if SEAL.made_api_key(it, OWNER)] == [OLD_KEY]
+
+
+def test_a_key_from_before_keys_were_sealed_is_known_by_its_published_file() -> None:
+    known = published(keys=(sha("mpg_of_an_older_operator"),), secrets=("whsec_b2xk",))
+    data = {**OLD, API_KEY: b"mpg_of_an_older_operator"}
+    assert keys(data, known).data == data
+    assert keys(data, None).api_key_sha256 == (sha(FRESH.api_key),)
+
+
+def test_a_restored_key_is_recognised_though_nothing_is_published() -> None:
+    assert keys(OLD, None).data == OLD
+
+
+def test_a_list_of_old_keys_that_the_operator_did_not_write_opens_nothing() -> None:
+    victim = sha("a key of another merchant")
+    far = "2099-01-01T00:00:00+00:00"
+    for item in (
+        {"value": victim, "validUntil": far},
+        {"seal": SEAL.seal(PREVIOUS_API_KEYS, "shops/another", victim, far), "validUntil": far},
+        {"seal": SEAL.seal(PREVIOUS_API_KEYS, OWNER, victim, far), "validUntil": far},
+    ):
+        data = {**OLD, PREVIOUS_API_KEYS: json.dumps([item]).encode()}
+        ring = keys(data, IN_USE)
+        assert ring.api_key_sha256 == (sha(OLD_KEY),)
+        assert ring.next_change is None
+
+
+def test_nobody_can_make_an_old_key_live_longer() -> None:
+    ring, known = after_rotation(NOON)
+    (item,) = json.loads(ring.data[PREVIOUS_API_KEYS])
+    edited = {**item, "validUntil": "2099-01-01T00:00:00+00:00"}
+    data = {**ring.data, PREVIOUS_API_KEYS: json.dumps([edited]).encode()}
+    rotation = Rotation(apiKey="one", webhookSecret="one")
+    again = keys(data, known, rotation=rotation, now=NOON + HOUR)
+    assert again.api_key_sha256 == (sha(FRESH.api_key),)
+
+
+def test_an_old_key_that_an_older_operator_wrote_down_stays_for_the_overlap_at_most() -> None:
+    known = published(keys=(sha(OLD_KEY), sha("mpg_older")), secrets=("whsec_b2xk",))
+    item = {"value": sha("mpg_older"), "validUntil": "2099-01-01T00:00:00+00:00"}
+    data = {**OLD, PREVIOUS_API_KEYS: json.dumps([item]).encode()}
+    ring = keys(data, known)
+    assert ring.api_key_sha256 == (sha(OLD_KEY), sha("mpg_older"))
+    assert ring.next_change == NOON + OVERLAP
+
+
+def test_a_brought_key_is_known_by_its_digest_and_nothing_of_it_is_written() -> None:
+    own = sha("a key of the merchant's own making, long enough")
+    ring = keys(OLD, IN_USE, brought=Brought(api_key_sha256=own))
+    assert ring.api_key_sha256 == (own, sha(OLD_KEY))
+    assert API_KEY not in ring.data
+    known = published(keys=ring.api_key_sha256, secrets=("whsec_b2xk",))
+    back = keys(ring.data, known, now=NOON + HOUR)
+    assert back.api_key_sha256 == (sha(FRESH.api_key), own, sha(OLD_KEY))
+    assert own not in str(back.data)
 
 
 def test_taking_the_old_keys_out_of_the_secret_ends_them_at_once() -> None:
@@ -185,7 +276,7 @@ def test_taking_the_old_keys_out_of_the_secret_ends_them_at_once() -> None:
     assert keys(data, known, rotation=rotation).api_key_sha256 == (sha(FRESH.api_key),)
 
 
-@pytest.mark.parametrize(
+@every_case(
     "text",
     [
         b"no json",
@@ -196,25 +287,37 @@ def test_taking_the_old_keys_out_of_the_secret_ends_them_at_once() -> None:
     ],
 )
 def test_a_list_of_old_keys_that_cannot_be_read_is_empty(text: bytes) -> None:
-    assert keys({**OLD, PREVIOUS_API_KEYS: text}, IN_USE).api_key_sha256 == (sha("mpg_old"),)
+    assert keys({**OLD, PREVIOUS_API_KEYS: text}, IN_USE).api_key_sha256 == (sha(OLD_KEY),)
 
 
 @pytest.mark.parametrize("text", [b"no json", b"[]", b'{"apiKey": 5}'])
 def test_an_applied_rotation_that_cannot_be_read_is_none(text: bytes) -> None:
-    assert keys({**OLD, APPLIED_ROTATION: text}, IN_USE).api_key_sha256 == (sha("mpg_old"),)
+    assert keys({**OLD, APPLIED_ROTATION: text}, IN_USE).api_key_sha256 == (sha(OLD_KEY),)
 
 
 def test_a_secret_of_the_merchants_own_is_not_copied_and_its_change_overlaps() -> None:
-    ring = keys(OLD, IN_USE, external="theirs-one")
+    ring = keys(OLD, IN_USE, brought=Brought("theirs-one"))
     assert WEBHOOK_SECRET not in ring.data
     assert ring.webhook_secrets == ("theirs-one", "whsec_b2xk")
-    known = published(keys=(sha("mpg_old"),), secrets=ring.webhook_secrets)
-    changed = keys(ring.data, known, external="theirs-two", now=NOON + HOUR)
+    known = published(keys=(sha(OLD_KEY),), secrets=ring.webhook_secrets)
+    changed = keys(ring.data, known, brought=Brought("theirs-two"), now=NOON + HOUR)
     assert changed.webhook_secrets == ("theirs-two", "theirs-one", "whsec_b2xk")
     # Back to the first one: it is not its own predecessor.
-    known = published(keys=(sha("mpg_old"),), secrets=changed.webhook_secrets)
-    back = keys(changed.data, known, external="theirs-one", now=NOON + HOUR)
+    known = published(keys=(sha(OLD_KEY),), secrets=changed.webhook_secrets)
+    back = keys(changed.data, known, brought=Brought("theirs-one"), now=NOON + HOUR)
     assert back.webhook_secrets == ("theirs-one", "theirs-two", "whsec_b2xk")
+
+
+def test_a_replaced_secret_of_the_merchants_own_is_nowhere_to_be_read() -> None:
+    ring = keys(OLD, IN_USE, brought=Brought("S3cret-of-another-team"))
+    known = published(keys=(sha(OLD_KEY),), secrets=ring.webhook_secrets)
+    gone = keys(ring.data, known, now=NOON + HOUR)
+    assert gone.webhook_secrets == (FRESH.webhook_secret, "S3cret-of-another-team", "whsec_b2xk")
+    assert PREVIOUS_WEBHOOK_SECRETS in gone.data
+    texts = b"".join(gone.data.values()).decode()
+    digest = hashlib.sha256(b"S3cret-of-another-team").hexdigest()
+    for leak in ("S3cret", base64.b64encode(b"S3cret-of-another-team").decode()[:8], digest[:12]):
+        assert leak not in texts
 
 
 def test_the_plan_settles() -> None:

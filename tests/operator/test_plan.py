@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.collecting import every_case
 from harness.merchantconfigs import DARAJA
 from harness.operating import (
     FRESH,
@@ -81,7 +82,7 @@ def test_nothing_secret_shows_in_a_plan_or_what_it_is_made_from() -> None:
 # --- credentials -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("secret", "reason"),
     [
         (None, "SecretNotFound"),
@@ -176,6 +177,11 @@ def test_a_signing_secret_that_cannot_be_used(
 BLOCKED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "environment": ({"environment": "production"}, {}, "EnvironmentMismatch"),
     "short code": ({}, {"rival": "shops/older"}, "ShortCodeConflict"),
+    "API key": (
+        {"apiKey": {"sha256": "0" * 64}},
+        {"holders": {f"api-key:{'0' * 64}": "shops/older"}},
+        "ApiKeyConflict",
+    ),
     "foreign Secret": ({}, {"generated": Generated({}, owned=False)}, "SecretNotOwned"),
     "allowlist": (
         {"callback": {"allowedCIDRs": ["10.0.0.0/8"]}},
@@ -186,17 +192,19 @@ BLOCKED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("spec", "observed", "reason"), BLOCKED.values(), ids=BLOCKED.keys())
+@every_case(("spec", "observed", "reason"), BLOCKED.values(), ids=BLOCKED.keys())
 def test_what_blocks_a_merchant_publishes_and_writes_nothing(
     spec: dict[str, Any], observed: dict[str, Any], reason: str
 ) -> None:
     found = plan(make_merchant(spec), make_observed(**observed))
     assert (found.published.status, found.published.reason) == ("False", reason)
-    assert (found.entry, found.secret, found.check) == (None, None, None)
+    assert (found.entry, found.secret) == (None, None)
+    # Daraja is asked only where a claim may come to count by that.
+    assert (found.check is not None) == (reason == "ShortCodeConflict")
     assert not found.add_finalizer
 
 
-@pytest.mark.parametrize(("spec", "observed", "reason"), BLOCKED.values(), ids=BLOCKED.keys())
+@every_case(("spec", "observed", "reason"), BLOCKED.values(), ids=BLOCKED.keys())
 def test_what_blocks_a_merchant_that_is_served_leaves_its_file_but_for_a_suspension(
     spec: dict[str, Any], observed: dict[str, Any], reason: str
 ) -> None:
@@ -216,6 +224,65 @@ def test_a_rival_is_named_only_within_the_namespace() -> None:
     far = plan(make_merchant(), make_observed(rival="secret-ns/secret-name"))
     assert "another namespace" in far.published.message
     assert "secret-n" not in far.published.message
+
+
+def test_a_claim_that_was_never_accepted_goes_for_one_that_is() -> None:
+    good = settled(make_merchant())
+    seen = {"published": good.published, "generated": good.generated}
+    found = plan(make_merchant(), make_observed(**seen, rival="other/x", displaced=True))
+    assert (found.entry, found.published.reason) == (None, "ShortCodeConflict")
+
+
+# --- an API key of the merchant's own ----------------------------------------------------------
+
+OWN_KEY = "an-API-key-of-our-own-0123456789"
+BROUGHT = {"apiKey": {"secretRef": {"name": "keys", "key": "k"}}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "observed"),
+    [
+        (BROUGHT, {"api_key": {"k": f"{OWN_KEY}\n".encode()}}),
+        ({"apiKey": {"sha256": sha(OWN_KEY)}}, {}),
+    ],
+)
+def test_an_api_key_of_the_merchants_own(spec: dict[str, Any], observed: dict[str, Any]) -> None:
+    found = plan(make_merchant(spec), make_observed(**observed))
+    assert file_of(found)["apiKeySHA256"] == [sha(OWN_KEY)]
+    assert found.secret is not None
+    assert "api-key" not in found.secret
+
+
+@every_case(
+    ("data", "reason"),
+    [
+        (None, "SecretNotFound"),
+        ({}, "KeyMissing"),
+        ({"k": b"short"}, "WeakApiKey"),
+        ({"k": b"a" * 64}, "WeakApiKey"),
+        ({"k": b"a key with blanks 0123456789 0123456789"}, "WeakApiKey"),
+    ],
+)
+def test_an_api_key_that_cannot_be_used(data: dict[str, bytes] | None, reason: str) -> None:
+    fresh = plan(make_merchant(BROUGHT), make_observed(api_key=data))
+    assert (fresh.resolved.reason, fresh.entry) == (reason, None)
+    good = settled(make_merchant(BROUGHT), api_key={"k": OWN_KEY.encode()})
+    seen = make_observed(api_key=data, published=good.published, generated=good.generated)
+    assert plan(make_merchant(BROUGHT), seen).entry == good.published
+
+
+def test_an_api_key_that_is_anothers_is_refused_and_nothing_is_written() -> None:
+    holders = {f"api-key:{sha(OWN_KEY)}": "victims/shop"}
+    claim = make_merchant({"apiKey": {"sha256": sha(OWN_KEY)}})
+    found = plan(claim, make_observed(holders=holders))
+    assert (found.entry, found.secret, found.check) == (None, None, None)
+    assert (found.published.status, found.published.reason) == ("False", "ApiKeyConflict")
+    assert "victims" not in found.published.message
+    assert "shop." not in found.published.message
+    assert found.problem is not None
+    assert found.problem.holder == "victims/shop"
+    own = {f"api-key:{sha(OWN_KEY)}": "shops/duka"}
+    assert plan(claim, make_observed(holders=own)).problem is None
 
 
 def test_a_private_webhook_where_the_platform_allows_it() -> None:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from harness.collecting import every_case
 from mpesa_operator.pods import PodAddress, PodView, Report, Snapshot, read_report
 
 BODY = {
@@ -26,7 +27,7 @@ def test_a_report_is_read() -> None:
     assert len(report.errors["shops.bad.json"]) == 256
 
 
-@pytest.mark.parametrize(
+@every_case(
     "body",
     [
         b"",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from mpesa_operator.queue import Queue, Turn
+from mpesa_operator.workqueue import Queue, Turn
 
 
 @dataclass

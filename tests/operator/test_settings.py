@@ -6,8 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from harness.collecting import every_case
+from mpesa_gateway.domain.production import PRODUCTION_URL, SANDBOX_URL
 from mpesa_gateway.errors import ConfigError
-from mpesa_operator.settings import PRODUCTION_URL, SANDBOX_URL, VARIABLES, read_settings
+from mpesa_operator.settings import VARIABLES, read_settings
 
 NEEDED = {
     "MPESA_OPERATOR_NAMESPACE": "gateway",
@@ -32,6 +34,15 @@ def test_the_defaults() -> None:
     assert platform.resync == timedelta(seconds=60)
     assert platform.shards == 1
     assert settings.labels["app.kubernetes.io/instance"] == "g"
+    assert settings.gateway == "default"
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [("10.244.7.3", "0.0.0.0"), ("fd00::7", "::")],  # noqa: S104 - what it listens on
+)
+def test_it_listens_in_the_family_of_its_pod(address: str, host: str) -> None:
+    assert read_settings({**NEEDED, "MPESA_OPERATOR_POD_IP": address}).host == host
 
 
 def test_everything_set() -> None:
@@ -58,12 +69,11 @@ def test_everything_set() -> None:
     assert platform.allow_private_webhooks
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("url", "environment", "expected"),
     [
         ("", "sandbox", SANDBOX_URL),
         ("", "production", PRODUCTION_URL),
-        (SANDBOX_URL, "production", PRODUCTION_URL),
         ("http://simulator:8080/", "sandbox", "http://simulator:8080"),
         ("https://gateway.example", "production", "https://gateway.example"),
     ],
@@ -71,6 +81,41 @@ def test_everything_set() -> None:
 def test_daraja_is_where_the_pods_look_for_it(url: str, environment: str, expected: str) -> None:
     env = {**NEEDED, "MPESA_SAFARICOM_BASE_URL": url, "MPESA_ENVIRONMENT": environment}
     assert read_settings(env).base_url == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "sentence"),
+    [
+        (PRODUCTION_URL, "sandbox", "MPESA_ENVIRONMENT must be production"),
+        ("https://API.safaricom.co.ke./", "sandbox", "MPESA_ENVIRONMENT must be production"),
+        ("https://daraja.example.com", "sandbox", "MPESA_ENVIRONMENT must be production"),
+        ("http://api.safaricom.co.ke", "production", "MPESA_SAFARICOM_BASE_URL is not https"),
+        (SANDBOX_URL, "production", "MPESA_SAFARICOM_BASE_URL is the sandbox"),
+    ],
+)
+def test_real_money_needs_production(url: str, environment: str, sentence: str) -> None:
+    env = {**NEEDED, "MPESA_SAFARICOM_BASE_URL": url, "MPESA_ENVIRONMENT": environment}
+    with pytest.raises(ConfigError, match=sentence):
+        read_settings(env)
+
+
+@every_case(
+    ("setting", "value"),
+    [
+        ("SAFARICOM_IPS", "0.0.0.0/1,128.0.0.0/1"),
+        ("SAFARICOM_IPS", ",".join(f"{2 * it}.0.0.0/8" for it in range(1, 40))),
+        ("SAFARICOM_IPS", "::ffff:0:0/96"),
+        ("SAFARICOM_IPS", "2c00::/12"),
+        ("SAFARICOM_CALLBACK_URL", "http://pay.example.com/callback"),
+        ("SAFARICOM_CALLBACK_URL", "https://10.0.0.7/callback"),
+        ("SAFARICOM_CALLBACK_URL", "https://mpesa.example.com/callback"),
+    ],
+)
+def test_production_refuses_what_its_pods_refuse(setting: str, value: str) -> None:
+    unsafe = {**NEEDED, f"MPESA_{setting}": value}
+    assert read_settings(unsafe).platform.environment == "sandbox"
+    with pytest.raises(ConfigError, match=setting):
+        read_settings({**unsafe, "MPESA_ENVIRONMENT": "production"})
 
 
 def test_every_problem_is_told_at_once() -> None:

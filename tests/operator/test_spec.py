@@ -13,8 +13,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from harness.merchantconfigs import PAYBILL
-from mpesa_operator.conditions import TYPES
-from mpesa_operator.platform import GROUP, KIND, PLURAL, VERSION
+from mpesa_operator.conditions import STALLED, SUSPENDED, TYPES
+from mpesa_operator.platform_settings import GROUP, KIND, PLURAL, VERSION
 from mpesa_operator.spec import MerchantSpec
 from mpesa_operator.status import OPTIONAL
 
@@ -88,7 +88,7 @@ def test_the_status_has_the_fields_that_are_written() -> None:
 
 def test_the_conditions_are_those_of_the_documentation() -> None:
     said = SCHEMA["status"]["properties"]["conditions"]["description"]
-    assert said == ", ".join(TYPES) + "."
+    assert said == ", ".join(TYPES) + f"; {SUSPENDED} and {STALLED} while they are true."
 
 
 def walk(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

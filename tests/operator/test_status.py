@@ -6,13 +6,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-import pytest
-
+from harness.collecting import every_case
 from harness.operating import (
     FRESH,
     HOUR,
     NOON,
     PLATFORM,
+    SEAL,
     make_merchant,
     make_observed,
     plan,
@@ -24,9 +24,15 @@ from mpesa_operator.credentials import Problem
 from mpesa_operator.daraja import Check
 from mpesa_operator.keys import FreshKeys
 from mpesa_operator.plan import Generated, Merchant, Observed
-from mpesa_operator.platform import CHECK_PATIENCE
+from mpesa_operator.platform_settings import CHECK_PATIENCE
 from mpesa_operator.pods import PodView
-from mpesa_operator.status import check_from_status, is_same, render_status, waits_for_pods
+from mpesa_operator.status import (
+    check_from_status,
+    is_accepted,
+    is_same,
+    render_status,
+    waits_for_pods,
+)
 
 
 def render(
@@ -71,6 +77,7 @@ def test_all_is_well() -> None:
         "credentialsSecretName": "duka-mpesa-gateway",
         "allowlist": {"count": 1, "hash": status["allowlist"]["hash"]},
         "lastTokenCheckTime": "2026-11-24T12:00:00Z",
+        "acceptedClaim": SEAL.seal("accepted-claim", "uid-1", "account:sandbox/174379/"),
         "conditions": [],
         "bundle": {},
         "checkedCredentials": "",
@@ -89,7 +96,7 @@ READY: dict[str, tuple[Observed, dict[str, Any], tuple[str, str]]] = {
     "suspended": (
         good(make_merchant({"suspended": True})),
         {"suspended": True},
-        ("False", "Suspended"),
+        ("True", "Suspended"),
     ),
     "rejected": (
         replace(good(), check=Check(good().check.digest, "rejected", NOON)),
@@ -118,7 +125,7 @@ READY: dict[str, tuple[Observed, dict[str, Any], tuple[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize(("observed", "spec", "expected"), READY.values(), ids=READY.keys())
+@every_case(("observed", "spec", "expected"), READY.values(), ids=READY.keys())
 def test_ready_says_the_first_thing_that_fails(
     observed: Observed, spec: dict[str, Any], expected: tuple[str, str]
 ) -> None:
@@ -165,13 +172,15 @@ def test_times_move_only_when_the_status_flips() -> None:
     later = render(make_merchant(status=first), rejected, NOON + HOUR)
     times = {name: it["lastTransitionTime"] for name, it in by_type(later).items()}
     moved = {name for name, time in times.items() if time == "2026-11-24T13:00:00Z"}
-    assert moved == {"CredentialsValid", "Ready"}
+    assert moved == {"CredentialsValid", "Ready", "Stalled"}
     # Another reason for the same status is no transition.
-    suspended = make_merchant({"suspended": True}, status=as_stored(later))
-    observed = replace(good(suspended), check=good().check)
-    latest = render(suspended, observed, NOON + 2 * HOUR)
-    assert by_type(latest)["Ready"]["reason"] == "Suspended"
-    assert by_type(latest)["Ready"]["lastTransitionTime"] == "2026-11-24T13:00:00Z"
+    suspended = make_merchant({"suspended": True}, status=first)
+    latest = render(suspended, good(suspended), NOON + 2 * HOUR)
+    ready = by_type(latest)["Ready"]
+    assert ready["reason"] == "Suspended"
+    assert ready["lastTransitionTime"] == by_type(first)["Ready"]["lastTransitionTime"]
+    assert "Stalled" not in by_type(latest)
+    assert by_type(latest)["Suspended"]["status"] == "True"
 
 
 def test_an_unchanged_status_is_not_written_again() -> None:
@@ -222,11 +231,36 @@ def test_a_restart_knows_what_was_checked() -> None:
     for outcome in ("valid", "rejected", "unreachable"):
         check = Check(good().check.digest, outcome, NOON)
         status = as_stored(render(make_merchant(), replace(good(), check=check)))
-        assert check_from_status(status) == check
+        assert check_from_status(make_merchant(status=status), SEAL) == check
     pending = Check(pending=good().check.digest, pending_since=NOON)
     status = as_stored(render(make_merchant(), replace(good(), check=pending)))
-    assert check_from_status(status) == Check()
-    assert check_from_status({}) == Check()
+    assert check_from_status(make_merchant(status=status), SEAL) == Check()
+    assert check_from_status(make_merchant(), SEAL) == Check()
+
+
+def test_what_a_tenant_writes_into_the_status_is_no_check() -> None:
+    refused = replace(good(), check=Check(good().check.digest, "rejected", NOON))
+    status = as_stored(render(make_merchant(), refused))
+    assert not is_accepted(make_merchant(status=status), SEAL)
+    accepted = as_stored(render(make_merchant(), good()))
+    forged = {**status, "conditions": accepted["conditions"], "acceptedClaim": "0" * 32}
+    assert check_from_status(make_merchant(status=forged), SEAL) == Check()
+    assert not is_accepted(make_merchant(status=forged), SEAL)
+    # Nor is what the operator wrote into the status of another object.
+    assert is_accepted(make_merchant(status=accepted), SEAL)
+    other = make_merchant(status=accepted, uid="uid-2")
+    assert check_from_status(other, SEAL) == Check()
+    assert not is_accepted(other, SEAL)
+    # Nor what was accepted for another till.
+    till = {"transactionType": "CustomerBuyGoodsOnline", "tillNumber": "900900"}
+    assert not is_accepted(make_merchant(till, status=accepted), SEAL)
+
+
+def test_a_claim_that_was_accepted_once_stays_accepted() -> None:
+    accepted = as_stored(render(make_merchant(), good()))
+    later = make_merchant(status=accepted)
+    refused = replace(good(), check=Check("another", "rejected", NOON))
+    assert render(later, refused)["acceptedClaim"] == accepted["acceptedClaim"]
 
 
 def test_who_waits_for_pods() -> None:

@@ -18,6 +18,8 @@ BY_PHASE = [
     for phase in phases
 ]
 pytestmark = pytest.mark.timeout(400)
+# The tests' Postgres has fsync off, which this alert is about: it is right, in every world.
+NOT_DURABLE = ("MpesaDatabaseNotDurable", "ticket")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def run() -> Iterator[Run]:
 
 def test_a_healthy_gateway_rings_nothing(run: Run) -> None:
     assert HEALTHY in run.scraped
-    assert run.ever[HEALTHY] == frozenset()
+    assert run.ever[HEALTHY] == {NOT_DURABLE}
 
 
 @pytest.mark.parametrize("phase", BY_PHASE)
@@ -46,7 +48,7 @@ def test_a_fault_rings_what_the_page_says(
 @pytest.mark.parametrize("world", PHASES)
 def test_nothing_else_rings(run: Run, world: str) -> None:
     told = ringing_of(*(fault for phase in PHASES[world] for fault in phase.faults))
-    assert run.ever[world] == told
+    assert run.ever[world] == told | {NOT_DURABLE}
 
 
 def test_the_rules_are_those_of_the_chart_sixty_times_as_fast() -> None:

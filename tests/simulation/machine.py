@@ -111,6 +111,23 @@ class GatewayMachine(RuleBasedStateMachine):
         fields = {"checkout_request_id": theirs.checkout_request_id, "receipt": "MISTAKEN01"}
         self.world.call_back(prompt, code=0, **fields)
 
+    @precondition(lambda self: self._prompts(Truth.PAID))
+    @rule(number=NUMBERS, code=st.sampled_from(["00000000", 7777, False, 1032, "SFC_IC0003"]))
+    def callback_that_contradicts_itself(self, number: int, code: object) -> None:
+        """The receipt says paid, the code does not: a query decides."""
+        prompt = self._choose(self._prompts(Truth.PAID), number)
+        self.world.call_back(prompt, code=0, under_code=code)
+
+    @precondition(lambda self: self._prompts(Truth.OPEN))
+    @rule(number=NUMBERS, code=st.sampled_from([5000, "SFC_IC0003"]))
+    def failure_that_is_none(self, number: int, code: object) -> None:
+        """The customer may still pay: nothing ends before a query was asked."""
+        self.world.call_back(self._choose(self._prompts(Truth.OPEN), number), code=code)
+
+    @rule()
+    def mistaken_query(self) -> None:
+        self.world.safaricom.is_mistaken = True
+
     @rule()
     def nonsense_callback(self) -> None:
         assert self.world.gateway.post("/callback", b'{"Body": 1}').status_code == 200

@@ -63,6 +63,8 @@ class ScriptedSafaricom(Receiver):
         super().__init__()
         self.books = Books()
         self.fate = Fate.ACCEPTED
+        # The next answer to a query is about another payment, and says that it was paid.
+        self.is_mistaken = False
         self._mutex = threading.Lock()
         self.default = Answer(act=self._act)
 
@@ -116,6 +118,9 @@ class ScriptedSafaricom(Receiver):
         self.books.queries += 1
         known = {it.checkout_request_id: it for it in self.books.prompts}
         prompt = known[asked["CheckoutRequestID"]]
+        if self.is_mistaken:
+            self.is_mistaken = False
+            return 200, {"ResponseCode": "0", "CheckoutRequestID": "ws_CO_none", "ResultCode": "0"}
         if prompt.truth is Truth.OPEN:
             return 500, error("500.001.1001", "The transaction is being processed")
         code = "0" if prompt.truth is Truth.PAID else "1032"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from mpesa_gateway.demo.embedded import EmbeddedPostgres, EmbeddedRedis
+from mpesa_devkit.embedded import EmbeddedPostgres, EmbeddedRedis
 from simulation.machine import Database, GatewayMachine
 
 TEMPLATE = "template_gateway"

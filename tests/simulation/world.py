@@ -8,6 +8,7 @@ process kept in memory is forgotten.
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import uuid
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from harness.receiver import Answer, Receiver
 from harness.settings import API_KEY
 from mpesa_gateway import failpoint
 from mpesa_gateway.domain.work import Work
-from mpesa_gateway.sweeper import Sweeper
+from mpesa_gateway.worker.sweeper import Sweeper
 from simulation.safaricom import Fate, Prompt, ScriptedSafaricom, Truth
 
 SHOP = "shops/duka"
@@ -168,7 +169,13 @@ class World:
         code = 0 if prompt.truth is Truth.PAID else 1032
         fields = {"code": code, "amount": prompt.amount, "receipt": prompt.receipt, **other}
         checkout = fields.pop("checkout_request_id", prompt.checkout_request_id)
+        claimed = fields.pop("under_code", None)
         body = callback_body(checkout, **fields)
+        if claimed is not None:
+            # All that a success has, under another code.
+            said = json.loads(body)
+            said["Body"]["stkCallback"]["ResultCode"] = claimed
+            body = json.dumps(said).encode()
         status = self.gateway.post(path or prompt.callback_path, body).status_code
         if status == 200:
             self.posted.append(Posted(prompt.phone, hashlib.sha256(body).digest()))
@@ -178,24 +185,25 @@ class World:
     # --- the worker ------------------------------------------------------------------------------
 
     def hear(self) -> None:
-        """What was rung for goes into the queue."""
-        self.queue += self.gateway.bell.take()
+        """What workers were notified of goes into the queue."""
+        self.queue += self.gateway.notifier.take()
 
     def work(self, work: Work) -> None:
-        self.gateway.tasks.do(work)
+        self.gateway.dispatcher.run(work)
         self.hear()
 
     def sweep(self) -> None:
-        """One round of a sweeper without threads; what it rings for is queued."""
+        """One round of a sweeper without threads; its wake-ups are queued."""
         sweeper = Sweeper(
             self.gateway.pool,
-            self.gateway.tasks.do,
+            self.gateway.dispatcher.run,
             clock=self.gateway.clock,
             interval=self.gateway.services.config.sweep_interval,
             threads=1,
         )
         sweeper.wait()
-        sweeper._inner = sweeper._outbound = InThisThread()  # type: ignore[assignment]
+        sweeper._inner = InThisThread()  # type: ignore[assignment]
+        sweeper._executors.clear()
         sweeper.sweep()
         self.hear()
 

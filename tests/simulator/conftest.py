@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from daraja_simulator import RunningSimulator, Settings
-from mpesa_gateway.demo.quiet import QuietServer
+from mpesa_devkit.http_server import QuietServer
 
 SHORT_CODE = "174379"
 PASSKEY = "bfb279f9aa9bdbcf158e97dd71a467cd2e0c893059b10f78e6b72ada1ed2c919"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from daraja_simulator.outcomes import OUTCOMES
+from harness.collecting import every_case
 
 
 def test_the_index_lists_outcomes_endpoints_and_settings(simulate):
@@ -47,7 +46,7 @@ def test_settings_change_at_run_time(caller):
     assert caller.send("GET", "/").json()["payments_under_way"] == 1
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("changes", "name"),
     [
         ({"callback_delay": -1}, "callback_delay"),
@@ -78,10 +77,8 @@ def test_every_wrong_setting_is_named(caller):
         assert name in answer.json()["error"]
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [("PATCH", "/settings"), ("PUT", "/next"), ("PUT", "/next-query")]
-)
-@pytest.mark.parametrize("body", [b"{", b"5", b"[" * 30_000])
+@every_case(("method", "path"), [("PATCH", "/settings"), ("PUT", "/next"), ("PUT", "/next-query")])
+@every_case("body", [b"{", b"5", b"[" * 30_000])
 def test_a_body_that_is_no_object_is_an_error(caller, method, path, body):
     answer = caller.send(method, path, data=body)
     assert answer.status_code == 400
@@ -153,7 +150,7 @@ def test_the_next_query_may_have_any_answer(caller):
     assert caller.query(checkout_request_id).json()["ResultCode"] == "0"
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("path", "body", "name"),
     [
         ("/next", {"colour": 1}, "colour"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -23,6 +24,7 @@ PUSH_STATUS = {
     "busy": 500,
     "spike_arrest": 429,
     "html_503": 503,
+    "token_fault": 401,
 }
 COPIES = {
     "no_callback_paid": 0,
@@ -32,6 +34,8 @@ COPIES = {
     "busy": 0,
     "spike_arrest": 0,
     "html_503": 0,
+    "token_fault": 0,
+    "query_names_another": 0,
     "callback_twice": 2,
     "callback_five_times": 5,
 }
@@ -42,6 +46,9 @@ RESULT_CODES = {
     "no_answer": 1037,
     "string_code": "SFC_IC0003",
     "numbers_as_strings": "0",
+    "unlisted_code": 5000,
+    "unlisted_code_paid": "00000000",
+    "query_paid_while_open": 1032,
 }
 NOT_CHARGED = {
     "cancelled",
@@ -55,6 +62,10 @@ NOT_CHARGED = {
     "busy",
     "spike_arrest",
     "html_503",
+    "token_fault",
+    "unlisted_code",
+    "query_names_another",
+    "query_paid_while_open",
 }
 QUERY_CODES = {
     "cancelled": "1032",
@@ -64,6 +75,7 @@ QUERY_CODES = {
     "string_code": "SFC_IC0003",
     "no_callback_cancelled": "1032",
     "query_contradicts": "1032",
+    "query_paid_while_open": "1032",
 }
 DIGITS = {
     "0000": "paid",
@@ -89,6 +101,14 @@ DIGITS = {
     "7003": "no_amount",
     "7004": "no_metadata",
     "7005": "numbers_as_strings",
+    "7006": "unlisted_code",
+    "7007": "unlisted_code_paid",
+    "7008": "query_names_another",
+    "7009": "query_paid_while_open",
+    "7010": "hashed_phone",
+    "7011": "balance_text",
+    "7012": "ends_open_prompt",
+    "4010": "token_fault",
     "8001": "hang",
     "8002": "html_503",
     "8003": "without_id",
@@ -158,7 +178,12 @@ def test_the_query_says_how_it_ended(caller, outcome):
     try_push(caller, outcome)
     (push,) = caller.ended()["pushes"]
     reply = caller.query(push["checkout_request_id"])
-    if outcome.name == "no_callback_unknown":
+    if outcome.query_names_another:
+        assert reply.json()["ResultCode"] == "0"
+        assert reply.json()["CheckoutRequestID"] != push["checkout_request_id"]
+        assert reply.json()["MerchantRequestID"] != push["merchant_request_id"]
+        return
+    if outcome.query_code is None:
         assert reply.status_code == 500
         assert reply.json()["errorCode"] == "500.001.1001"
         assert reply.json()["errorMessage"] == ""
@@ -256,6 +281,45 @@ def test_a_callback_may_have_texts_for_numbers(caller, receiver):
     assert items["Amount"] == "10.00"
     assert items["PhoneNumber"] == "254700007005"
     assert re.fullmatch(r"[0-9]{14}", items["TransactionDate"])
+
+
+def test_a_callback_may_have_a_hashed_phone(caller, receiver):
+    caller.push("254700007010")
+    caller.ended()
+    phone = receiver.received[0].items["PhoneNumber"]
+    assert phone == hashlib.sha256(b"254700007010").hexdigest()
+
+
+def test_a_callback_may_have_the_text_of_an_object_for_its_balance(caller, receiver):
+    caller.push("254700007011")
+    caller.ended()
+    assert receiver.received[0].items["Balance"].startswith("{Amount={CurrencyCode=KES")
+
+
+def test_a_query_may_say_paid_while_the_prompt_is_open(caller, receiver):
+    caller.simulator.change(callback_delay="300ms")
+    caller.push("254700007009")
+    checkout_request_id = caller.simulator.ledger()["pushes"][0]["checkout_request_id"]
+    assert caller.query(checkout_request_id).json()["ResultCode"] == "0"
+    caller.ended()
+    assert receiver.received[0].callback["ResultCode"] == 1032
+    assert caller.simulator.ledger()["debits"] == []
+
+
+def test_a_second_push_may_end_the_first(caller, receiver):
+    caller.simulator.change(callback_delay="300ms")
+    for _ in range(2):
+        assert caller.push("254700007012").status_code == 200
+    ledger = caller.ended()
+    first, second = (it["checkout_request_id"] for it in ledger["pushes"])
+    said = {it.callback["CheckoutRequestID"]: it.callback["ResultCode"] for it in receiver.received}
+    assert said == {first: 1032, second: 0}
+    assert [it["checkout_request_id"] for it in ledger["debits"]] == [second]
+
+
+def test_a_refused_token_may_come_in_the_api_gateways_envelope(caller):
+    fault = caller.push("254700004010").json()["fault"]
+    assert fault["faultstring"] == "Invalid Access Token"
 
 
 def test_a_callback_may_come_before_the_answer(caller, receiver):

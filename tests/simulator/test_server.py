@@ -18,6 +18,8 @@ import requests
 
 from daraja_simulator import RunningSimulator, Settings, running
 from daraja_simulator.__main__ import main
+from harness.collecting import every_case
+from harness.waiting import PROMPTLY_S
 
 START_S = 15
 
@@ -65,7 +67,7 @@ def test_stopping_does_not_wait_for_payments(caller):
         )
     started = time.monotonic()
     caller.simulator.stop()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < PROMPTLY_S
 
 
 def test_waiting_for_the_end_has_a_limit(simulate):
@@ -150,7 +152,7 @@ def test_the_command_line_serves_in_the_main_thread(caplog):
     assert "The simulator stops" in caplog.text
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("options", "message"),
     [
         (["--port", "x"], "port must be a whole number"),

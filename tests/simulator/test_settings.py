@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daraja_simulator.settings import Settings, SettingsError, parse_duration
+from harness.collecting import every_case
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("value", "seconds"),
     [
         ("500ms", 0.5),
@@ -31,7 +32,7 @@ def test_durations_are_seconds_or_texts(value, seconds):
     assert parse_duration(value) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize(
+@every_case(
     "value",
     ["", "1d", "-1s", "s", "25h", "1e3", "1s\n1", -1, 86_401, float("nan"), float("inf"), True],
 )
@@ -58,7 +59,7 @@ def test_texts_are_read_when_settings_are_made():
     assert settings.queries_per_minute == 5
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("name", "value"),
     [
         ("host", ""),

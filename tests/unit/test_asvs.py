@@ -8,8 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
+
+from harness.collecting import every_case
 
 ROOT = Path(__file__).parent.parent.parent
 REQUIREMENTS: dict[str, dict[str, Any]] = yaml.safe_load(
@@ -99,7 +100,7 @@ def dangling(test: str) -> bool:
     return bool(name) and (not name.startswith("test_") or name not in functions(path))
 
 
-@pytest.mark.parametrize("requirement", REQUIREMENTS)
+@every_case("requirement", REQUIREMENTS)
 def test_a_claim_has_a_test_that_exists_or_a_reason(requirement: str) -> None:
     entry = REQUIREMENTS[requirement]
 
@@ -119,7 +120,7 @@ def test_every_requirement_of_the_chapters_is_there() -> None:
     assert counted == SECTIONS
 
 
-@pytest.mark.parametrize(
+@every_case(
     "test",
     [
         "tests/unit/test_none.py::test_x",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.books import NOT_SENT, Books
+from harness.collecting import every_case
 from harness.receiver import Received
 
 PHONE, PAYMENT = "254380740000", "01a223f3-3543-7fcf-bd43-bd44518604da"
@@ -54,7 +55,7 @@ def test_elsewhere_every_client_has_its_201() -> None:
         books().check()
 
 
-@pytest.mark.parametrize(
+@every_case(
     "wrong",
     [
         books(status=409),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from harness.chaos_report import recovered, spread_of, undisturbed_s
+from harness.collecting import every_case
 from harness.nemesis import Done
 from harness.nemesis_plan import Fault
 from harness.recovery import Recovery
@@ -22,7 +21,7 @@ def fault(kind: str, began_at: float, healed_at: float) -> Done:
 ITSELF = fault("kill worker", 100.0, 100.1)
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("others", "seconds"),
     [
         ([], 30.0),

@@ -17,7 +17,8 @@ from grafana.build import REPOSITORY, to_json
 from grafana.catalogue import DASHBOARDS
 from grafana.panels import Dashboard, Panel
 from grafana.promql import EVERY_PROCESS, VARIABLES
-from mpesa_gateway import metrics
+from harness.collecting import every_case
+from mpesa_gateway.telemetry import metrics
 from mpesa_operator import metrics as operator_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,7 +93,7 @@ def test_panels_and_rules_ask_for_metrics_that_exist() -> None:
     assert unknown == {}
 
 
-@pytest.mark.parametrize(("dashboard", "panel"), PANELS)
+@every_case(("dashboard", "panel"), PANELS)
 def test_a_panel_has_unit_description_and_runbook(dashboard: Dashboard, panel: Panel) -> None:
     shown = next(it for it in shown_panels(dashboard) if it["title"] == panel.title)
 
@@ -106,7 +107,7 @@ def test_a_panel_has_unit_description_and_runbook(dashboard: Dashboard, panel: P
     assert not section or section in anchors(page)
 
 
-@pytest.mark.parametrize(("dashboard", "panel"), PANELS)
+@every_case(("dashboard", "panel"), PANELS)
 def test_a_query_can_come_out_empty_and_follows_the_variables(
     dashboard: Dashboard, panel: Panel
 ) -> None:

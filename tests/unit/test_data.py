@@ -14,7 +14,7 @@ from harness.data import (
 from mpesa_gateway.domain.push import REFUSED_CODES, TOKEN_CODES, PushClass
 from mpesa_gateway.domain.query import QueryClass
 from mpesa_gateway.domain.results import CATALOGUE
-from mpesa_gateway.domain.settlement import QUARANTINED, Verdict
+from mpesa_gateway.domain.settlement import HELD, QUARANTINED, Verdict
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -41,7 +41,7 @@ def test_every_effect_and_every_first_outcome_of_a_callback_has_a_file():
     assert pairs == {
         ("completed", Verdict.COMPLETE),
         ("failed", Verdict.FAIL),
-        ("held", Verdict.CONFIRM),
+        *(("held", verdict) for verdict in HELD),
         ("quarantined", "unreadable"),
         *(("quarantined", verdict) for verdict in QUARANTINED),
     }

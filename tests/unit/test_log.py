@@ -12,11 +12,20 @@ from typing import Any
 import pytest
 import structlog
 
+from harness.collecting import every_case
 from harness.logs import logging_restored
 from harness.settings import environment
-from mpesa_gateway import log, masking
-from mpesa_gateway.config import Config, _passwords
-from mpesa_gateway.log import MAX_LINE_LENGTH, REPEATS, SUPPRESSED, WINDOW_S, Repeats, begin
+from mpesa_gateway.config import Config
+from mpesa_gateway.config.config import _passwords
+from mpesa_gateway.telemetry import log, masking
+from mpesa_gateway.telemetry.log import (
+    MAX_LINE_LENGTH,
+    REPEATS,
+    SUPPRESSED,
+    WINDOW_S,
+    Repeats,
+    begin,
+)
 
 SECRET = "c4nary-secret-value"
 PHONE = "254712345678"
@@ -105,7 +114,7 @@ def test_a_form_for_people(capsys: Output) -> None:
     assert "filename=test_log.py" in line
 
 
-@pytest.mark.parametrize(
+@every_case(
     "values",
     [
         {"one": "long " * 100_000},
@@ -116,7 +125,7 @@ def test_a_form_for_people(capsys: Output) -> None:
     ],
     ids=["value", "many", "escaped", "nested", "names"],
 )
-@pytest.mark.parametrize("form", ["json", "console"])
+@every_case("form", ["json", "console"])
 def test_a_line_is_bounded_and_keeps_its_head(
     capsys: Output, form: str, values: dict[str, Any]
 ) -> None:

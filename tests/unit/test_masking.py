@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpesa_gateway import masking
-from mpesa_gateway.masking import MAX_ITEMS, MAX_VALUE_LENGTH, hide, mask, mask_value
+from harness.collecting import every_case
+from mpesa_gateway.telemetry import masking
+from mpesa_gateway.telemetry.masking import MAX_ITEMS, MAX_VALUE_LENGTH, hide, mask, mask_value
 
 SECRET = "c4narY-Secret!of(this)process"
 CHECKOUT_REQUEST_ID = "ws_CO_191220191020363925"
@@ -130,7 +131,7 @@ def test_a_value_under_a_secret_name_is_dropped(name: str, value: str) -> None:
         assert canary not in str(mask_value(shape)), shape
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("text", "wanted"),
     [
         ("Authorization: Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
@@ -162,7 +163,7 @@ def harmless() -> Iterator[Any]:
     yield "174379 and 20191219102115"
 
 
-@pytest.mark.parametrize("value", list(harmless()), ids=repr)
+@every_case("value", list(harmless()), ids=repr)
 def test_what_is_none_of_these_stays_as_it_is(value: Any) -> None:
     assert mask_value(value) == value
 

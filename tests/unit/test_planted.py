@@ -1,6 +1,6 @@
 """Each planted bug can still be planted, and the test that must catch it exists.
 
-scripts/test-planted plants them; this is what `make test` sees of a patch that drifts.
+scripts/planted_suite.py plants them; this is what `make test` sees of a patch that drifts.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.collecting import every_case
 from harness.patches import Patch, read_patches
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,10 +35,18 @@ def test_all_bugs_that_were_asked_for_are_there() -> None:
     assert {it.bug for it in PATCHES} >= BUGS
 
 
-@pytest.mark.parametrize("patch", PATCHES, ids=lambda it: it.path.stem)
-def test_a_planted_bug_applies_and_its_catcher_exists(patch: Patch, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    assert patch.apply(tmp_path, check=True) == ""
+@pytest.fixture
+def product(tmp_path: Path) -> Path:
+    """A copy of what can be patched."""
+    for room in ("src", "operator"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=ignored)
+    return tmp_path
+
+
+@every_case("patch", PATCHES, ids=lambda it: it.path.stem)
+def test_a_planted_bug_applies_and_its_catcher_exists(patch: Patch, product: Path) -> None:
+    assert patch.apply(product, check=True) == ""
     assert patch.suffered
 
     file, _, test = patch.caught_by.partition("::")

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import structlog
 
+from harness.collecting import every_case
 from harness.counters import Since
 from harness.logs import logging_restored
-from mpesa_gateway import log, masking
 from mpesa_gateway.api import requestlog
 from mpesa_gateway.api.requestlog import REFUSALS, WINDOW_S, RequestLog
-from mpesa_gateway.log import SUPPRESSED
+from mpesa_gateway.telemetry import log, masking
+from mpesa_gateway.telemetry.log import SUPPRESSED
 
 TRANSACTION = "0192f3a4-7b1c-7d2e-8f90-254712345678"
 Output = pytest.CaptureFixture[str]
@@ -50,7 +51,7 @@ def through_the_chain(capsys: Output, note: dict[str, Any]) -> str:
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
+@every_case(
     "note",
     [
         {"route": "/callback/{token}", "status": 200},

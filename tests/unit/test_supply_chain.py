@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harness.collecting import every_case
+
 ROOT = Path(__file__).parent.parent.parent
-LOCKS = sorted(ROOT.glob("requirements*.lock"))
+LOCKS = sorted(ROOT.glob("locks/requirements*.lock"))
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;\\]+)", re.MULTILINE)
 
 
@@ -25,7 +27,7 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda it: it.name)
+@every_case("lock", LOCKS, ids=lambda it: it.name)
 def test_every_locked_package_has_an_exact_version_and_hashes(lock: Path) -> None:
     entries = re.split(r"\n(?=[A-Za-z0-9])", lock.read_text("utf-8").partition("make lock\n")[2])
 
@@ -46,7 +48,7 @@ def test_the_sbom_names_every_locked_package(tmp_path: Path) -> None:
     assert (sbom["bomFormat"], sbom["specVersion"]) == ("CycloneDX", "1.6")
     assert sbom["metadata"]["component"]["name"] == "mpesa-gateway"
     named = {(normal(it["name"]), it["version"]) for it in sbom["components"]}
-    assert named == pins(ROOT / "requirements.lock")
+    assert named == pins(ROOT / "locks/requirements.lock")
     for component in sbom["components"]:
         assert component["purl"].startswith("pkg:pypi/")
         hashes = [it["hashes"] for it in component["externalReferences"] if it.get("hashes")]
@@ -62,7 +64,7 @@ FLAWED = {
 UNKNOWN = {"name": "requests", "skip_reason": "not found"}
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("packages", "allow", "status", "words"),
     [
         ([CLEAN], False, 0, "no known vulnerability"),
@@ -83,7 +85,7 @@ def test_an_audit_that_could_not_look_is_no_pass(
     env = {**os.environ, "PIP_AUDIT": f"sh -c cat<{tmp_path}/answer"}
     env["AUDIT_UNREACHABLE"] = "allow" if allow else ""
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "audit"],
+        [sys.executable, ROOT / "scripts" / "audit.py"],
         env=env,
         capture_output=True,
         text=True,

@@ -1,4 +1,8 @@
-// Go net/http and pgx, a commit per row. Run as `peer PORT DATABASE_URL`.
+// Go net/http and pgx, a commit per row. Run as
+//
+//	peer PORT DATABASE_URL                       callbacks only
+//	peer payments PORT DATABASE_URL SAFARICOM    whole payments (payments.go)
+//	peer safaricom PORT                          a fast stand-in for Safaricom (safaricom.go)
 package main
 
 import (
@@ -22,20 +26,25 @@ const insert = `INSERT INTO peer_callbacks (transaction_id, by_token, body, body
  DO UPDATE SET copies = peer_callbacks.copies + 1`
 
 func main() {
+	switch os.Args[1] {
+	case "payments":
+		servePayments(os.Args[2], os.Args[3], os.Args[4])
+	case "safaricom":
+		serveSafaricom(os.Args[2])
+	default:
+		serveCallbacks()
+	}
+}
+
+func serveCallbacks() {
 	ctx := context.Background()
 	pool, err := pgxpool.New(ctx, os.Args[2]+"?pool_max_conns="+poolSize)
 	if err != nil {
 		log.Fatal(err)
 	}
-	http.HandleFunc("POST /callback/{transaction}", func(w http.ResponseWriter, r *http.Request) {
-		transaction, err := strconv.ParseInt(r.PathValue("transaction"), 10, 64)
-		if err != nil {
-			http.NotFound(w, r)
-			return
-		}
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
-		if err != nil || !json.Valid(body) {
-			http.Error(w, "bad body", http.StatusBadRequest)
+	http.HandleFunc("POST /callback/{payment}", func(w http.ResponseWriter, r *http.Request) {
+		transaction, body, ok := readCallback(w, r)
+		if !ok {
 			return
 		}
 		digest := sha256.Sum256(body)
@@ -47,4 +56,19 @@ func main() {
 		w.Write([]byte(`{"ResultCode": 0, "ResultDesc": "Accepted"}`))
 	})
 	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Args[1], nil))
+}
+
+// The payment that a callback's path names, and its body; false when it was refused.
+func readCallback(w http.ResponseWriter, r *http.Request) (int64, []byte, bool) {
+	payment, err := strconv.ParseInt(r.PathValue("payment"), 10, 64)
+	if err != nil {
+		http.NotFound(w, r)
+		return 0, nil, false
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+	if err != nil || !json.Valid(body) {
+		http.Error(w, "bad body", http.StatusBadRequest)
+		return 0, nil, false
+	}
+	return payment, body, true
 }

@@ -44,12 +44,19 @@
 - name: MPESA_MERCHANTS_DIR
   value: /etc/mpesa-gateway/merchants
 - name: MPESA_TRUSTED_PROXIES
-  value: {{ join "," .Values.api.trustedProxies | quote }}
+  value: {{ without .Values.api.trustedProxies "none" | join "," | quote }}
 {{- range $name, $value := .Values.settings }}
 - name: {{ $name }}
   # A number from YAML is a float, and would be written 1e+06.
   value: {{ ternary ($value | int64 | toString) ($value | toString) (kindIs "float64" $value) | quote }}
 {{- end }}
+{{/* A Secret of the user's own may lack it: then it is derived from the merchant `default`, if there is one. */}}
+- name: MPESA_CALLBACK_TOKEN_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "mpesa-gateway.appSecretName" . }}
+      key: MPESA_CALLBACK_TOKEN_KEY
+      optional: true
 {{- include "mpesa-gateway.env.defaultMerchant" . }}
 {{- end -}}
 
@@ -86,10 +93,18 @@
   value: {{ .Release.Namespace | quote }}
 - name: MPESA_OPERATOR_INSTANCE
   value: {{ .Release.Name | quote }}
+- name: MPESA_OPERATOR_NAME
+  value: {{ include "mpesa-gateway.name" . | quote }}
+- name: MPESA_OPERATOR_GATEWAY
+  value: {{ .Values.operator.gateway | quote }}
 - name: MPESA_OPERATOR_FULLNAME
   value: {{ include "mpesa-gateway.fullname" . | quote }}
 - name: MPESA_OPERATOR_WATCH_NAMESPACES
   value: {{ join "," .Values.operator.watchNamespaces | quote }}
+- name: MPESA_OPERATOR_NAMESPACE_SELECTOR
+  value: {{ .Values.operator.namespaceSelector | toJson | quote }}
+- name: MPESA_OPERATOR_MAX_MERCHANTS_PER_NAMESPACE
+  value: {{ .Values.operator.maxMerchantsPerNamespace | quote }}
 - name: MPESA_OPERATOR_DRAIN
   value: {{ printf "%ds" (int .Values.operator.drainSeconds) | quote }}
 - name: MPESA_OPERATOR_SECRET_WATCH
@@ -100,6 +115,10 @@
   value: {{ .Values.operator.resyncInterval | quote }}
 - name: MPESA_OPERATOR_SHARDS
   value: {{ .Values.operator.shards | quote }}
+- name: MPESA_OPERATOR_POD_IP
+  valueFrom:
+    fieldRef:
+      fieldPath: status.podIP
 - name: MPESA_OPERATOR_HEALTH_PORT
   value: "8081"
 {{ include "mpesa-gateway.env.platform" . }}

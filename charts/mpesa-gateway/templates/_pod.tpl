@@ -3,7 +3,13 @@
 {{/* Where a pod runs. Takes (dict "root" $ "component" "api" "values" .Values.api). */}}
 {{- define "mpesa-gateway.scheduling" -}}
 {{- $root := .root -}}
-{{- with $root.Values.imagePullSecrets }}
+{{- $pullSecrets := $root.Values.imagePullSecrets -}}
+{{- range dig "imagePullSecrets" list ($root.Values.global | default dict) -}}
+{{- $pullSecrets = append $pullSecrets (kindIs "string" . | ternary (dict "name" .) .) -}}
+{{- end }}
+# Off: Kubernetes would set a variable for each Service, and some would begin with our own prefix.
+enableServiceLinks: false
+{{- with uniq $pullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -49,13 +55,16 @@ topologySpreadConstraints:
 {{ toYaml $context }}
 {{- end -}}
 
-{{/* Annotations of a pod: what the user wants, and digests of the chart's own Secrets. */}}
+{{/*
+Annotations of a pod: what the user wants, and digests of what the chart's own Secrets hold. Their
+labels name the chart's version, which alone must restart nothing.
+*/}}
 {{- define "mpesa-gateway.podAnnotations" -}}
 {{- $annotations := dict -}}
 {{- range $name, $template := .checksums -}}
 {{- $text := include (print $.root.Template.BasePath "/" $template) $.root -}}
 {{- if trim $text -}}
-{{- $_ := set $annotations (printf "checksum/%s" $name) (sha256sum $text) -}}
+{{- $_ := set $annotations (printf "checksum/%s" $name) (fromYaml $text | dig "stringData" dict | toJson | sha256sum) -}}
 {{- end -}}
 {{- end -}}
 {{- with merge (deepCopy .values.podAnnotations) $annotations -}}
@@ -76,12 +85,24 @@ topologySpreadConstraints:
 {{- toYaml (concat $env $extra) -}}
 {{- end -}}
 
-{{/* Waits until the migration Job has done its work. */}}
+{{/* Probes of a container, each merged with what the user wants. Takes (dict "probes" text "values" …). */}}
+{{- define "mpesa-gateway.probes" -}}
+{{- $probes := fromYaml .probes -}}
+{{- range $name, $probe := $probes -}}
+{{- $wish := deepCopy (get $.values $name | default dict) -}}
+{{- $ours := or (hasKey $wish "exec") (hasKey $wish "tcpSocket") (hasKey $wish "grpc") | ternary (omit $probe "httpGet") $probe -}}
+{{- $_ := set $probes $name (mergeOverwrite (deepCopy $ours) $wish) -}}
+{{- end -}}
+{{ toYaml $probes }}
+{{- end -}}
+
+{{/* Waits until the schema is current; with migrations.mode `init` it brings it there itself. */}}
 {{- define "mpesa-gateway.waitForSchema" -}}
-- name: wait-for-schema
+{{- $migrates := and .Values.migrations.enabled (eq .Values.migrations.mode "init") -}}
+- name: {{ $migrates | ternary "migrate" "wait-for-schema" }}
   image: {{ include "mpesa-gateway.image" . }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
-  args: [migrate, --wait, --timeout, {{ .Values.migrations.waitTimeout | quote }}]
+  args: [migrate,{{ if not $migrates }} --wait,{{ end }} --timeout, {{ .Values.migrations.waitTimeout | quote }}]
   env:
     {{- include "mpesa-gateway.env" (dict "root" . "env" (include "mpesa-gateway.env.database" .) "extra" .Values.migrations.extraEnv) | nindent 4 }}
   securityContext:

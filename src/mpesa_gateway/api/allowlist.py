@@ -41,6 +41,11 @@ def client_address(
     return address
 
 
+def is_forwarded(address: Address, forwarded_for: str) -> bool:
+    """Whether an X-Forwarded-For header names the address."""
+    return any(_parse(hop) == address for hop in forwarded_for.split(",")[-MAX_HOPS:])
+
+
 # A proxy and Safaricom's own few addresses are almost all that is ever read.
 @lru_cache(maxsize=1024)
 def _parse(text: str) -> Address | None:

@@ -6,9 +6,14 @@ from falcon.asgi import Request
 
 from mpesa_gateway.api.errors import UnauthorizedError
 from mpesa_gateway.domain.merchant import Merchant
-from mpesa_gateway.merchants import Snapshot
+from mpesa_gateway.merchants.directory import Snapshot
 
 MAX_KEY_LENGTH = 512
+NO_KNOWN_KEY = (
+    "the request carries no API key that is known here: send the merchant's key in"
+    " X-Internal-Secret or as a bearer token, and compare it with MPESA_INTERNAL_SECRET or with the"
+    " Secret of the MerchantConfig"
+)
 
 
 def authenticate(req: Request, merchants: Snapshot) -> Merchant:
@@ -21,7 +26,7 @@ def authenticate(req: Request, merchants: Snapshot) -> Merchant:
     key = key or _bearer(req.get_header("Authorization"))
     merchant = merchants.find_by_key(key) if key and len(key) <= MAX_KEY_LENGTH else None
     if merchant is None:
-        raise UnauthorizedError("send your API key in X-Internal-Secret or as a bearer token")
+        raise UnauthorizedError(NO_KNOWN_KEY)
     return merchant
 
 

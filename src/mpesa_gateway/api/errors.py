@@ -10,7 +10,7 @@ import falcon
 from falcon.asgi import App, Request, Response
 
 from mpesa_gateway.api.bodies import BodyTooLargeError, BodyTooSlowError
-from mpesa_gateway.domain.problem import problem
+from mpesa_gateway.domain.problem_details import problem
 from mpesa_gateway.errors import (
     GatewayError,
     InvalidInputError,
@@ -22,15 +22,20 @@ from mpesa_gateway.errors import (
     NothingToDeliverError,
     PromptOpenError,
     RateLimitedError,
+    RecoveryError,
     RequestRefusedError,
+    SchemaBehindError,
     UnavailableError,
+    UnknownServerError,
 )
-from mpesa_gateway.log import get_logger
-from mpesa_gateway.masking import mask
+from mpesa_gateway.telemetry.log import get_logger
+from mpesa_gateway.telemetry.masking import mask
 
 LOGGER = get_logger(__name__)
 PROBLEM_JSON = "application/problem+json"
 UNAVAILABLE_RETRY_S = 2
+# An operator has to look first.
+RECOVERY_RETRY_S = 30
 FAILED = problem(
     "internal-error",
     500,
@@ -62,6 +67,9 @@ STATUSES: dict[type[GatewayError], tuple[int, str]] = {
     KeyReusedError: (422, "key-reused"),
     RateLimitedError: (429, "rate-limited"),
     UnavailableError: (503, "unavailable"),
+    SchemaBehindError: (503, "unavailable"),
+    UnknownServerError: (503, "unavailable"),
+    RecoveryError: (503, "recovery"),
 }
 _FALCON = {
     400: "invalid-input",
@@ -88,21 +96,25 @@ def write_problem(resp: Response, document: dict[str, Any]) -> None:
 
 
 async def _on_gateway_error(
-    _req: Request, resp: Response, error: GatewayError, _params: dict[str, Any]
+    req: Request, resp: Response, error: GatewayError, _params: dict[str, Any]
 ) -> None:
     if isinstance(error, UnauthorizedError):
         resp.set_header("WWW-Authenticate", "Bearer")
     if isinstance(error, BodyTooLargeError | BodyTooSlowError):
         resp.set_header("Connection", "close")
-    write_problem(resp, problem_of(error))
+    write_problem(resp, problem_of(error, is_read=req.method in ("GET", "HEAD")))
 
 
-def problem_of(error: GatewayError) -> dict[str, Any]:
-    """The problem document that tells it."""
+def problem_of(error: GatewayError, *, is_read: bool = False) -> dict[str, Any]:
+    """The problem document that tells it; of a read, which creates nothing anyway."""
     status, slug = STATUSES[type(error)]
     extensions: dict[str, Any] = {}
     if isinstance(error, InvalidInputError):
-        detail = "Some fields are not valid; nothing was created."
+        detail = (
+            "Some parameters are not valid; `errors` names each."
+            if is_read
+            else "Some fields are not valid; nothing was created."
+        )
         # The name of an unknown field is the caller's own word, and may be a phone by mistake.
         extensions["errors"] = [
             {"field": mask(it.field), "message": it.message} for it in error.problems
@@ -113,18 +125,29 @@ def problem_of(error: GatewayError) -> dict[str, Any]:
         extensions["retry_after"] = error.retry_after_s
     if isinstance(error, UnavailableError):
         extensions["retry_after"] = UNAVAILABLE_RETRY_S
+    if isinstance(error, RecoveryError):
+        extensions["retry_after"] = RECOVERY_RETRY_S
     return problem(slug, status, detail, **extensions)
 
 
 async def _on_falcon_error(
-    _req: Request, resp: Response, error: falcon.HTTPError, _params: dict[str, Any]
+    req: Request, resp: Response, error: falcon.HTTPError, _params: dict[str, Any]
 ) -> None:
     status = math.floor(error.status_code)
     slug = _FALCON.get(status, "invalid-input" if status < 500 else "internal-error")
     for name, value in dict(error.headers or {}).items():
         resp.set_header(name, value)
-    detail = error.description or error.title or "The request cannot be served."
-    write_problem(resp, problem(slug, status, detail))
+    write_problem(resp, problem(slug, status, _in_words(req, error)))
+
+
+def _in_words(req: Request, error: falcon.HTTPError) -> str:
+    """What a caller should do about an error of falcon's."""
+    if isinstance(error, falcon.HTTPNotFound):
+        return "There is no such path. GET /docs shows every path, GET /openapi.json lists them."
+    if isinstance(error, falcon.HTTPMethodNotAllowed):
+        allowed = dict(error.headers or {}).get("Allow", "")
+        return f"{req.method} is not served on this path; it serves {allowed}."
+    return error.description or error.title or "The request cannot be served."
 
 
 async def _on_exception(

@@ -7,43 +7,63 @@ from collections.abc import Callable
 
 from falcon.asgi import Request, Response
 
-from mpesa_gateway import metrics
-from mpesa_gateway.api.inbox import Inbox
+from mpesa_gateway.api.callbacks.inbox import Inbox
 from mpesa_gateway.api.threads import Threads
 from mpesa_gateway.errors import UnavailableError
-from mpesa_gateway.merchants import MerchantDirectory
-from mpesa_gateway.store.migrations import applied_version
+from mpesa_gateway.merchants.directory import MerchantDirectory
+from mpesa_gateway.store.applied import applied_version
 from mpesa_gateway.store.pool import Pool
+from mpesa_gateway.telemetry import metrics
 
 DATABASE_TIMEOUT_S = 1.0
 # A Postgres that hangs holds the thread that asks it; the probe is answered all the same.
 ANSWER_TIMEOUT_S = 1.5
 
+# Probes belong to no merchant.
+NOBODY = ""
+
 
 class HealthResource:
-    """GET /health: whether the database answers."""
+    """GET /health: whether the database answers, takes writes, and has the schema we need."""
 
-    def __init__(self, pool: Pool, threads: Threads) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        threads: Threads,
+        *,
+        schema_version: int,
+        is_writable: Callable[[], bool],
+    ) -> None:
         self._pool = pool
         self._threads = threads
+        self._schema_version = schema_version
+        self._is_writable = is_writable
 
     async def on_get(self, _req: Request, resp: Response) -> None:
-        """200 or 503."""
+        """200, or 503 with what is wrong."""
         version = await ask_version(self._pool, self._threads)
-        up = version is not None
-        resp.status = 200 if up else 503
-        resp.media = {"status": "ok" if up else "unavailable", "database": "up" if up else "down"}
+        resp.media = {"status": "unavailable", "database": "up"}
+        if version is None:
+            resp.media["database"] = "down"
+        elif version < self._schema_version:
+            resp.media["schema"] = "behind"
+        elif not self._is_writable():
+            resp.media["database"] = "read-only"
+        else:
+            resp.media["status"] = "ok"
+        resp.status = 200 if resp.media["status"] == "ok" else 503
 
 
 class LiveResource:
     """GET /livez: whether this process should go on living. Asks nobody else."""
 
-    def __init__(self, inbox: Inbox) -> None:
+    def __init__(self, inbox: Inbox, is_stuck: Callable[[], bool]) -> None:
         self._inbox = inbox
+        self._is_stuck = is_stuck
 
     async def on_get(self, _req: Request, resp: Response) -> None:
-        """200, or 503 when the inbox's thread is dead."""
-        alive = self._inbox.is_alive()
+        """200, or 503 when the inbox's thread is dead or has not worked for a minute."""
+        alive = self._inbox.is_alive() and not self._is_stuck()
         resp.status = 200 if alive else 503
         resp.media = {"status": "ok" if alive else "dead"}
 
@@ -84,7 +104,7 @@ async def ask_version(pool: Pool, threads: Threads) -> int | None:
     """The schema's version, None when Postgres does not answer in time."""
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            return await threads.run(lambda: database_version(pool))
+            return await threads.run(NOBODY, lambda: database_version(pool))
     except (TimeoutError, UnavailableError):
         return None
 

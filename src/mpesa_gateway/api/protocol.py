@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+import sys
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from mpesa_gateway.api.fast_path import FAST_PATH, Call, FastPath, find_token
+from mpesa_gateway.api.callbacks.fast_path import FAST_PATH, Call, FastPath, find_token
+from mpesa_gateway.api.connections import CONNECTIONS, Connections
 
 # A client gets this long for its request line and headers.
 HEADER_TIMEOUT_S = 10.0
@@ -25,6 +28,14 @@ FRAMING_PER_BYTE = 8
 HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
+TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 2\r\n"
+    b"connection: close\r\n\r\n"
+)
+BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+BAD_VERSION = (
+    b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 )
 # How long a connection between two requests is kept. Longer than any proxy keeps it: the one that
 # closes first must be the client, since a POST that crosses the server's FIN has no answer, and
@@ -55,16 +66,28 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._timer: asyncio.TimerHandle | None = None
+        self._admitted: Connections | None = None
         self._head_bytes = 0
         self._in_head = True
         self._head_begun = False
         self._framing_bytes = 0
         self._data_bytes = 0
         self._latest: RequestResponseCycle | None = None
+        # The bytes that are being parsed, those to parse again, and the head they begin with.
+        self._parsing = b""
+        self._again = b""
+        self._head_without_offer: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new connection owes its first head."""
         super().connection_made(transport)
+        limits: Connections | None = self.app_state.get(CONNECTIONS)
+        if limits is not None and self.client is not None:
+            if not limits.admit(self.client[0]):
+                transport.write(TOO_MANY)
+                transport.close()
+                return
+            self._admitted = limits
         # asyncio does it only for sockets that were made with IPPROTO_TCP. Without it, the body
         # of a kept-alive connection's answer waits for the peer's delayed ACK, 40 ms.
         sock = transport.get_extra_info("socket")
@@ -75,6 +98,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is owed any more."""
         self._disarm()
+        if self._admitted is not None and self.client is not None:
+            self._admitted.leave(self.client[0])
+            self._admitted = None
+        if isinstance(self.cycle, Call):
+            self.cycle.let_go()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -83,7 +111,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if was_in_head:
             self._head_bytes += len(data)
         self._data_bytes = 0
+        self._parsing = data
         super().data_received(data)
+        while self._again:
+            self._parsing, self._again = self._again, b""
+            super().data_received(self._parsing)
         if self._in_head:
             # Behind the parser: a request that came whole needs no timer.
             if self._head_begun or (was_in_head and self._head_bytes):
@@ -95,6 +127,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._count_framing(len(data))
         if isinstance(self.cycle, Call):
             self._arm()
+            if not self.cycle.response_complete:
+                self.cycle.hold()
 
     def on_body(self, body: bytes) -> None:
         """Data of a body, without its framing. From its first byte on the reader has a deadline."""
@@ -125,6 +159,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if size > self.max_header_bytes:
             self._refuse_head()
             raise ValueError("the head is too long")
+        self._refuse_what_is_not_http_1()
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._head_without_offer = self._without_offer()
+            return
         self._in_head, self._framing_bytes = False, 0
         if not self._goes_the_short_way():
             super().on_headers_complete()
@@ -134,6 +172,47 @@ class BoundedProtocol(HttpToolsProtocol):
         if STOPPING.is_set:
             # The answer says so: a request on a connection that closes under it would be lost.
             self.cycle.keep_alive = False
+
+    def _refuse_what_is_not_http_1(self) -> None:
+        """Raises ValueError, which ends the parser, for another version and for a doubtful host."""
+        version = self.parser.get_http_version()
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if version not in ("1.0", "1.1"):
+            self._end_with(BAD_REQUEST if version == "0.9" else BAD_VERSION)
+            raise ValueError("the version is not HTTP/1.0 or 1.1")
+        # RFC 9112, section 3.2.
+        if hosts > 1 or (hosts == 0 and version == "1.1"):
+            self._end_with(BAD_REQUEST)
+            raise ValueError("there is not one Host header")
+
+    def _without_offer(self) -> bytes:
+        """The head that was parsed, without its offer of another protocol."""
+        version = self.parser.get_http_version().encode()
+        lines = [b" ".join([self.parser.get_method(), self.url, b"HTTP/" + version])]
+        for name, value in self.headers:
+            if name == b"connection":
+                tokens = [it.strip() for it in value.split(b",")]
+                value = b", ".join(it for it in tokens if it.lower() != b"upgrade")  # noqa: PLW2901
+            if name != b"upgrade":
+                lines.append(name + b": " + value)
+        return b"\r\n".join([*lines, b"", b""])
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Read the request as if it offered nothing (RFC 9110, section 7.8).
+
+        The parser stops behind a head that offers another protocol, as Java's HttpClient does with
+        every request to a plain http URL: it would lose the body, and answer for an empty one.
+        """
+        error = sys.exc_info()[1]
+        assert isinstance(error, httptools.HttpParserUpgrade), error
+        if self._head_without_offer is None:
+            # CONNECT: what follows its head belongs to nobody.
+            self.cycle.keep_alive = False
+            return
+        self._again = self._head_without_offer + self._parsing[error.args[0] :]
+        self._head_without_offer = None
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def _goes_the_short_way(self) -> bool:
         """Take the request for a callback with nothing unusual about it, if it is one."""
@@ -164,6 +243,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The next head may take its time to begin (keep-alive), not to end."""
+        if self._head_without_offer is not None:
+            return
         super().on_message_complete()
         self._disarm()
         self._in_head, self._head_bytes = True, 0

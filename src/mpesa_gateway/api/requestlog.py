@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import PurePath
 
-from mpesa_gateway import metrics
-from mpesa_gateway.log import (
+from mpesa_gateway.telemetry import metrics
+from mpesa_gateway.telemetry.log import (
     SUPPRESSED,
     get_logger,
     quick_beginning,

@@ -27,14 +27,17 @@ from prometheus_client import REGISTRY
 from uvicorn_worker import UvicornWorker
 
 from mpesa_gateway.api.app import create_app
+from mpesa_gateway.api.connections import MAX_CONNECTIONS
+from mpesa_gateway.api.life import Life
 from mpesa_gateway.api.protocol import KEEP_ALIVE_S, STOPPING, BoundedProtocol, is_readable
 from mpesa_gateway.config import Config
-from mpesa_gateway.log import configure_logging, get_logger
-from mpesa_gateway.metrics_server import bind_metrics_port, serve_metrics
-from mpesa_gateway.pools import PoolExporter
-from mpesa_gateway.report import report
+from mpesa_gateway.config.ports import bind_port
+from mpesa_gateway.exporters.http_server import API_METRICS_PORT, bind_metrics_port, serve_metrics
+from mpesa_gateway.exporters.merchants import report
+from mpesa_gateway.exporters.pools import PoolExporter
 from mpesa_gateway.services import open_services
-from mpesa_gateway.tasks import Bell, WorkQueue
+from mpesa_gateway.telemetry.log import configure_logging, get_logger
+from mpesa_gateway.work_queue import Notifier, WorkQueue
 
 LOGGER = get_logger(__name__)
 
@@ -45,7 +48,8 @@ ACCEPT_ROUNDS = 100
 ACCEPT_ROUND_S = 0.01
 # Longer than a push may take; Kubernetes' own period is 45 s in the chart.
 GRACEFUL_TIMEOUT_S = 30
-MAX_CONNECTIONS = 4096
+# Connections that the kernel has accepted for us.
+BACKLOG = 2048
 # prctl's number for "send me this signal when my parent ends" (linux/prctl.h).
 PR_SET_PDEATHSIG = 1
 
@@ -85,7 +89,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         "server_header": False,
         "date_header": True,
         "access_log": False,
-        "limit_concurrency": MAX_CONNECTIONS,
+        # Above our own limit (`connections.py`), so that who was admitted is never refused.
+        "limit_concurrency": 2 * MAX_CONNECTIONS,
         "timeout_graceful_shutdown": GRACEFUL_TIMEOUT_S - 5,
     }
 
@@ -113,21 +118,25 @@ class Worker(UvicornWorker):  # type: ignore[misc]
 class ApiApplication(BaseApplication):  # type: ignore[misc]
     """gunicorn, configured by us alone: no command line, no file, no environment."""
 
-    def __init__(self, config: Config, metrics_socket: socket.socket | None) -> None:
+    def __init__(
+        self, config: Config, listener: socket.socket, metrics_socket: socket.socket | None
+    ) -> None:
         self._config = config
+        self._listener = listener
         self._metrics_socket = metrics_socket
         super().__init__()
 
     def load_config(self) -> None:
         """Settings that differ from gunicorn's own."""
         settings = {
-            "bind": f"{self._config.server_host}:{self._config.server_port}",
+            # Bound already: a port in use is a sentence of ours. gunicorn owns the number now.
+            "bind": f"fd://{self._listener.detach()}",
             "workers": 1,
             "worker_class": Worker,
             "keepalive": KEEP_ALIVE_S,
             "timeout": 60,
             "graceful_timeout": GRACEFUL_TIMEOUT_S,
-            "backlog": 2048,
+            "backlog": BACKLOG,
             "forwarded_allow_ips": "",
             "logger_class": _GunicornLog,
             "proc_name": "mpesa-gateway api",
@@ -144,15 +153,32 @@ class ApiApplication(BaseApplication):  # type: ignore[misc]
         _allow_many_files()
         opened = ExitStack()
         services = opened.enter_context(open_services(config, role="api"))
-        bell = Bell(WorkQueue(config.redis_url))
-        bell.start()
-        opened.callback(bell.stop)
+        notifier = Notifier(WorkQueue(config.redis_url))
+        notifier.start()
+        opened.callback(notifier.stop)
         services.push_leases.start()
         opened.callback(services.push_leases.stop)
+        services.watch.start()
+        opened.callback(services.watch.stop)
+        services.held_outcomes.start(notifier.notify)
+        opened.callback(services.held_outcomes.stop)
+        services.recovery.start()
+        opened.callback(services.recovery.stop)
         REGISTRY.register(PoolExporter(services.pool, services.reserved_pool))
+        life = Life()
         if self._metrics_socket is not None:
-            serve_metrics(self._metrics_socket, lambda: True, lambda: report(services.merchants))
-        app = create_app(services, ring=bell.ring, is_stopping=STOPPING, on_shutdown=opened.close)
+            serve_metrics(
+                self._metrics_socket,
+                lambda: life.is_live() and not services.watch.is_stuck(),
+                lambda: report(services.merchants),
+            )
+        app = create_app(
+            services,
+            notify=notifier.notify,
+            is_stopping=STOPPING,
+            life=life,
+            on_shutdown=opened.close,
+        )
         # What lives as long as the process is not looked through again and again; requests leave
         # few cycles, so that rounds can be rare.
         gc.freeze()
@@ -202,10 +228,12 @@ def _allow_many_files() -> None:
 
 
 def run_api(config: Config) -> None:
-    """Serve until SIGTERM. Raises ConfigError when the metrics port is in use."""
-    metrics_socket = bind_metrics_port(config.server_host, config.metrics_port)
+    """Serve until SIGTERM. Raises ConfigError when a port is in use."""
+    listener = bind_port("SERVER_PORT", config.server_host, config.server_port, backlog=BACKLOG)
+    metrics_port = API_METRICS_PORT if config.metrics_port is None else config.metrics_port
+    metrics_socket = bind_metrics_port(config.server_host, metrics_port)
     # What is there before the fork stays shared: the collector need not look at it, again and again
     # and in two processes.
     gc.collect()
     gc.freeze()
-    ApiApplication(config, metrics_socket).run()
+    ApiApplication(config, listener, metrics_socket).run()

@@ -18,7 +18,7 @@ from mpesa_gateway.domain.phone import parse_phone
 from mpesa_gateway.domain.transaction import Status
 from mpesa_gateway.domain.work import Work
 from mpesa_gateway.errors import FieldProblem, InvalidInputError, NotFoundError
-from mpesa_gateway.merchants import MerchantDirectory
+from mpesa_gateway.merchants.directory import MerchantDirectory
 from mpesa_gateway.store.pool import Pool
 from mpesa_gateway.store.transactions import Filter
 from mpesa_gateway.usecases import reading
@@ -78,8 +78,8 @@ def parse_limit(text: str) -> int:
     return int(match[1])
 
 
-def parse_filter(params: Mapping[str, Any], merchant: str) -> Filter:
-    """What to list. Raises InvalidInputError with every bad parameter at once."""
+def parse_filter(params: Mapping[str, Any], merchant: str) -> tuple[Filter, uuid.UUID | None]:
+    """What to list, and behind which transaction. Raises InvalidInputError with every problem."""
     problems: list[FieldProblem] = []
 
     def read(name: str, parse: Callable[[str], Value], default: Value) -> Value:
@@ -106,11 +106,11 @@ def parse_filter(params: Mapping[str, Any], merchant: str) -> Filter:
         created_after=read("created_after", lambda it: parse_time(it, "created_after"), None),
         created_before=read("created_before", lambda it: parse_time(it, "created_before"), None),
         limit=read("limit", parse_limit, DEFAULT_LIMIT),
-        before_row=read("cursor", reading.parse_cursor, None),
     )
+    before: uuid.UUID | None = read("cursor", reading.parse_cursor, None)
     if problems:
         raise InvalidInputError(problems)
-    return wanted
+    return wanted, before
 
 
 class _Resource:
@@ -130,8 +130,11 @@ class TransactionsResource(_Resource):
 
     async def on_get(self, req: Request, resp: Response) -> None:
         """A page of the merchant's transactions, newest first."""
-        wanted = parse_filter(req.params, self._merchant(req))
-        resp.media = await self._threads.run(lambda: reading.list_transactions(self._pool, wanted))
+        wanted, before = parse_filter(req.params, self._merchant(req))
+        assert wanted.merchant is not None
+        resp.media = await self._threads.run(
+            wanted.merchant, lambda: reading.list_transactions(self._pool, wanted, before)
+        )
 
 
 class TransactionResource(_Resource):
@@ -141,14 +144,14 @@ class TransactionResource(_Resource):
         """One transaction, as it is."""
         merchant, public_id = self._merchant(req), parse_transaction_id(transaction_id)
         resp.media = await self._threads.run(
-            lambda: reading.read_transaction(self._pool, merchant, public_id)
+            merchant, lambda: reading.read_transaction(self._pool, merchant, public_id)
         )
 
     async def on_get_deliveries(self, req: Request, resp: Response, transaction_id: str) -> None:
         """Its webhooks and every attempt of them."""
         merchant, public_id = self._merchant(req), parse_transaction_id(transaction_id)
         resp.media = await self._threads.run(
-            lambda: reading.read_deliveries(self._pool, merchant, public_id)
+            merchant, lambda: reading.read_deliveries(self._pool, merchant, public_id)
         )
 
 
@@ -162,22 +165,22 @@ class RedeliverResource(_Resource):
         threads: Threads,
         *,
         clock: Callable[[], datetime],
-        ring: Callable[[list[Work]], None],
+        notify: Callable[[list[Work]], None],
     ) -> None:
         super().__init__(pool, merchants, threads)
         self._clock = clock
-        self._ring = ring
+        self._notify = notify
 
     async def on_post(self, req: Request, resp: Response, transaction_id: str) -> None:
         """202: every webhook of the transaction is sent again, from the start of its schedule."""
         merchant, public_id = self._merchant(req), parse_transaction_id(transaction_id)
         await read_body(req, INITIATE_LIMIT)
-        resp.media = await self._threads.run(lambda: self._redeliver(merchant, public_id))
+        resp.media = await self._threads.run(merchant, lambda: self._redeliver(merchant, public_id))
         resp.status = 202
 
     def _redeliver(self, merchant: str, public_id: uuid.UUID) -> dict[str, Any]:
         view, work = reading.redeliver(self._pool, merchant, public_id, self._clock())
-        self._ring(work)
+        self._notify(work)
         return view
 
 

@@ -1,7 +1,7 @@
 """Limits that hold for the whole cluster: so many calls a minute, counted in Redis.
 
-One algorithm for all (GCRA: a leaky bucket kept as one time stamp). Redis is only a bell, so when
-it is away each process keeps the same limit for itself: payments go on, the limit is looser.
+One algorithm for all (GCRA: a leaky bucket kept as one time stamp). Redis only notifies, so when it
+is away each process keeps the same limit for itself: payments go on, the limit is looser.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import redis
 
 from mpesa_gateway import failpoint
-from mpesa_gateway.log import get_logger
+from mpesa_gateway.clients.redis_keys import BUDGET_PREFIX, budget_key
+from mpesa_gateway.telemetry.log import get_logger
 
 LOGGER = get_logger(__name__)
-KEY_PREFIX = "mpesa:budget:"
+KEY_PREFIX = BUDGET_PREFIX
 MINUTE_S = 60.0
 
 # KEYS[1]: the bucket. ARGV: seconds per call, calls that may come at once. Redis's own clock, so
@@ -25,14 +26,17 @@ _TAKE = """
 local t = redis.call('TIME')
 local now = t[1] + t[2] / 1000000
 local step, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
-local empty_at = tonumber(redis.call('GET', KEYS[1]) or '0')
-if empty_at < now then empty_at = now end
-local wait = empty_at + step - now - step * burst
+local size = step * burst
+local stored = redis.pcall('GET', KEYS[1])
+local empty_at = type(stored) == 'string' and tonumber(stored) or now
+-- What no bucket of this size can hold, and what is no number at all, is absent.
+if not (empty_at > now and empty_at <= now + size) then empty_at = now end
+local wait = empty_at + step - now - size
 if wait > 0.000001 then return {tostring(wait), '0'} end
 empty_at = empty_at + step
 local life_ms = math.ceil((empty_at - now) * 1000) + 1000
 redis.call('SET', KEYS[1], string.format('%.6f', empty_at), 'PX', life_ms)
-return {'0', tostring(1 - (empty_at - now) / (step * burst))}
+return {'0', tostring(1 - (empty_at - now) / size)}
 """
 
 
@@ -52,6 +56,17 @@ class Grant:
 FREE = Grant(0.0, 1.0)
 
 
+def _grant(wait: object, left: object, longest_s: float) -> Grant:
+    """The script's answer. Raises redis.ResponseError when it is none that the script gives."""
+    try:
+        wait_s, share = float(wait), float(left)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise redis.ResponseError("no numbers") from error
+    if not 0 <= wait_s <= longest_s or not 0 <= share <= 1:
+        raise redis.ResponseError("impossible numbers")
+    return Grant(wait_s, share)
+
+
 class Budgets:
     """Asks for calls out of shared budgets."""
 
@@ -67,8 +82,8 @@ class Budgets:
         step, size = MINUTE_S / per_minute, burst or per_minute
         try:
             with failpoint.step("budget.take"):
-                wait, left = self._take(keys=[KEY_PREFIX + name], args=[step, size])
-            return Grant(float(wait), float(left))
+                wait, left = self._take(keys=[budget_key(name)], args=[step, size])
+            return _grant(wait, left, step * size)
         except redis.RedisError as error:
             LOGGER.warning("budget is counted in this process only", problem=type(error).__name__)
             return self._take_locally(name, step, size)

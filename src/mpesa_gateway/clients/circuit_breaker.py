@@ -1,6 +1,6 @@
 """A circuit breaker for Redis: it is left alone for a while after it did not answer.
 
-Redis is a bell, and nobody waits for it. But a Redis that hangs costs each command its whole
+Redis is a notifier, and nobody waits for it. But a Redis that hangs costs each command its whole
 time-out, so that every payment and query would pay seconds. Here those pay that are under way when
 it begins to hang; later ones are told at once, and one at a time asks whether it is back.
 """

@@ -1,7 +1,8 @@
 """Sockets that obey one deadline for a whole exchange, and that know whether anything left.
 
 A time-out per read lets a hostile peer drip a byte at a time for ever. Here every operation of an
-exchange gets what is left of one deadline, from name look-up to the last byte.
+exchange gets what is left of one deadline, from name look-up to the last byte. The bytes that may
+come back are limited here too, because a library reads heads, chunk sizes and trailers on its own.
 """
 
 from __future__ import annotations
@@ -18,12 +19,23 @@ from typing import Any
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
+# Status lines, headers, chunk sizes and trailers of one answer. Servers themselves refuse heads
+# above 8 to 32 KiB.
+MAX_FRAMING_BYTES = 48 * 1024
+# Of the longest answer that we read, which is Daraja's.
+MAX_BODY_BYTES = 64 * 1024
+
+
+class AnswerTooLongError(OSError):
+    """The peer has sent more than one exchange may receive."""
+
 
 @dataclass
 class Exchange:
     """One request and its answer. `sent` turns true when the first byte of the request leaves."""
 
     deadline: float
+    bytes_left: int
     sent: bool = False
 
     def remaining_s(self) -> float:
@@ -38,9 +50,9 @@ _LOCAL = threading.local()
 
 
 @contextmanager
-def exchange(seconds: float) -> Iterator[Exchange]:
-    """Everything that this thread's sockets do inside ends by then."""
-    current = Exchange(time.monotonic() + seconds)
+def exchange(seconds: float, *, max_body_bytes: int = MAX_BODY_BYTES) -> Iterator[Exchange]:
+    """Limit what this thread's sockets do inside: the time for all of it, the bytes received."""
+    current = Exchange(time.monotonic() + seconds, MAX_FRAMING_BYTES + max_body_bytes)
     _LOCAL.exchange = current
     try:
         yield current
@@ -59,9 +71,14 @@ class _Deadline:
     """Mixed into both kinds of socket: each blocking call gets what is left of the time."""
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        """Receive within the exchange's time."""
-        self.settimeout(current_exchange().remaining_s())  # type: ignore[attr-defined]
-        return super().recv_into(*args, **kwargs)  # type: ignore[misc, no-any-return]
+        """Receive within the exchange's time and bytes. Raises TimeoutError, AnswerTooLongError."""
+        current = current_exchange()
+        self.settimeout(current.remaining_s())  # type: ignore[attr-defined]
+        if current.bytes_left <= 0:
+            raise AnswerTooLongError("the answer is too long")
+        received: int = super().recv_into(*args, **kwargs)  # type: ignore[misc]
+        current.bytes_left -= received
+        return received
 
     def send(self, *args: Any) -> int:
         """Send within the exchange's time; from here on the peer may have the request."""

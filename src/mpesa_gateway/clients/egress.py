@@ -6,12 +6,10 @@ lead around it. Redirects are never followed.
 
 from __future__ import annotations
 
+import http.client
 import ipaddress
 import socket
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -22,23 +20,18 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from mpesa_gateway.clients.connections import SharedPools
 from mpesa_gateway.clients.deadline import DeadlineSocket, current_exchange, tls_context
+from mpesa_gateway.clients.lookups import Lookups, Resolve
 from mpesa_gateway.domain.endpoint import vet_addresses
 from mpesa_gateway.domain.merchant import Address, Network
 
-# A look-up that hangs occupies one of these threads, not one of the callers'.
-RESOLVER_THREADS = 16
 MAX_ADDRESSES = 16
 # A kept connection older than this may be closed by its server just while we write: use a new one.
 REUSE_IDLE_S = 2.0
 # Connections that are kept for later. As many as pushes may be in flight: one that finds no room
 # is closed, and the next push pays for a TLS handshake.
 POOL_SIZE = 128
-# Endpoints whose connections are kept; to make a pool again costs as much as the request.
-MAX_ENDPOINTS = 128
-
-Resolve = Callable[[str, int], list[Address]]
-_RESOLVERS = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolve")
 
 
 def resolve_name(host: str, port: int) -> list[Address]:
@@ -50,12 +43,16 @@ def resolve_name(host: str, port: int) -> list[Address]:
 
 @dataclass(frozen=True)
 class Guard:
-    """Which addresses may be dialled. `vet=False` is for Daraja, whose address an operator sets."""
+    """Which addresses may be dialled. `vet=False` is for Daraja, whose address an operator sets.
+
+    Each guard has look-up threads of its own: names of endpoints that hang keep nobody from Daraja.
+    """
 
     vet: bool = True
     allow_private: bool = False
     denied: tuple[Network, ...] = ()
     resolve: Resolve = field(default=resolve_name, repr=False)
+    lookups: Lookups = field(default_factory=lambda: Lookups("webhook"), repr=False, compare=False)
 
     def dial(self, host: str, port: int) -> socket.socket:
         """Connect to a vetted address of the host. Raises EgressRefusedError, OSError."""
@@ -77,12 +74,8 @@ class Guard:
             pass
         # The final dot keeps the search list away: `ndots:5` would try cluster names first.
         name = host if not self.vet or self.allow_private or host.endswith(".") else f"{host}."
-        future = _RESOLVERS.submit(self.resolve, name, port)
-        try:
-            return future.result(timeout=current_exchange().remaining_s())
-        except FutureTimeoutError as error:
-            future.cancel()
-            raise TimeoutError("the name look-up took too long") from error
+        remaining_s = current_exchange().remaining_s()
+        return self.lookups.find(self.resolve, name, port, timeout_s=remaining_s)
 
 
 def _connect(address: Address, port: int) -> socket.socket:
@@ -114,9 +107,26 @@ class _Guarded:
         return fresh and bool(super().is_connected)  # type: ignore[misc]
 
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:
-        """Note when the connection was last in use."""
+        """Note when the connection was last in use; leave no cookie for a parser to read."""
         self._used_at = time.monotonic()
-        return super().getresponse(*args, **kwargs)  # type: ignore[misc]
+        response = super().getresponse(*args, **kwargs)  # type: ignore[misc]
+        for name in ("Set-Cookie", "Set-Cookie2"):
+            del response._original_response.msg[name]  # noqa: SLF001 - what requests parses
+        return response
+
+
+class _FinalResponse(http.client.HTTPResponse):
+    """Skips interim answers (1xx, RFC 9110 15.2) as http.client itself skips only 100.
+
+    It would take another one for the final answer, and the final one for the next request's.
+    """
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        while http.client.SWITCHING_PROTOCOLS < status < http.client.OK:
+            http.client.parse_headers(self.fp)
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, status, reason
 
 
 class GuardedAdapter(HTTPAdapter):
@@ -125,7 +135,7 @@ class GuardedAdapter(HTTPAdapter):
     def __init__(self, guard: Guard, extra_ca: str | None = None) -> None:
         self._guard = guard
         self._tls = tls_context(extra_ca)
-        super().__init__(pool_connections=MAX_ENDPOINTS, pool_maxsize=POOL_SIZE, max_retries=0)
+        super().__init__(pool_maxsize=POOL_SIZE, max_retries=0)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ARG002
         """Leave the roots to our context. requests would read its bundle for each connection."""
@@ -135,10 +145,11 @@ class GuardedAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Give the manager pools whose connections know the guard."""
         super().init_poolmanager(*args, ssl_context=self._tls, **kwargs)
-        members = {"guard": self._guard}
+        members = {"guard": self._guard, "response_class": _FinalResponse}
         plain = type("GuardedHTTPConnection", (_Guarded, HTTPConnection), dict(members))
         tls = type("GuardedHTTPSConnection", (_Guarded, HTTPSConnection), dict(members))
         manager: urllib3.PoolManager = self.poolmanager
+        manager.pools = SharedPools()  # type: ignore[assignment]
         manager.pool_classes_by_scheme = {
             "http": type("GuardedHTTPPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
             "https": type("GuardedHTTPSPool", (HTTPSConnectionPool,), {"ConnectionCls": tls}),
@@ -146,16 +157,29 @@ class GuardedAdapter(HTTPAdapter):
 
 
 def new_session(guard: Guard, *, user_agent: str, extra_ca: str | None = None) -> requests.Session:
-    """A session that several threads may share: no cookies, no redirects, no environment."""
-    session = requests.Session()
+    """A session that several threads may share: no cookies, redirects, encodings, environment."""
+    session = _Session()
     session.trust_env = False
     session.headers.clear()
-    session.headers.update({"User-Agent": user_agent, "Accept": "application/json"})
+    session.headers.update(
+        {"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "identity"}
+    )
     session.cookies.set_policy(_NoCookies())
     adapter = GuardedAdapter(guard, extra_ca)
     for scheme in ("https://", "http://"):
         session.mount(scheme, adapter)
     return session
+
+
+class _Session(requests.Session):
+    """Sees no redirect in any answer.
+
+    requests prepares the next request even where none may follow, and for that it reads the whole
+    body of a redirect, decoded, before `post` returns.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Never."""
 
 
 class _NoCookies(DefaultCookiePolicy):
@@ -164,23 +188,3 @@ class _NoCookies(DefaultCookiePolicy):
     def set_ok(self, cookie: object, request: object) -> bool:  # noqa: ARG002
         """Never."""
         return False
-
-
-def read_at_most(response: requests.Response, limit: int) -> bytes:
-    """The first bytes of an answer, undecoded; then the connection is given back, or dropped.
-
-    Raises requests.ConnectionError.
-    """
-    body = b""
-    try:
-        while len(body) < limit:
-            chunk: bytes = response.raw.read1(limit - len(body), decode_content=False)
-            if not chunk:
-                response.raw.release_conn()
-                return body
-            body += chunk
-    except urllib3.exceptions.HTTPError as error:
-        response.close()
-        raise requests.ConnectionError(error) from error
-    response.close()
-    return body

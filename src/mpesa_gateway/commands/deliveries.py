@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
-from typing import Any
 
 import click
 
+from mpesa_gateway.clock import utc_now
 from mpesa_gateway.commands.output import (
     TIME,
     json_option,
     limit_option,
     older_option,
     open_database,
+    output_option,
     parse_id,
     print_json,
-    print_table,
     wake_workers,
 )
 from mpesa_gateway.commands.progress import follow
+from mpesa_gateway.commands.tables import Column, clock_time, id_suffix, print_list
 from mpesa_gateway.domain.delivery import DeliveryState
 from mpesa_gateway.domain.work import Work, WorkKind
-from mpesa_gateway.services import utc_now
-from mpesa_gateway.store import outbox
+from mpesa_gateway.store import delivery_listing
 from mpesa_gateway.store.redeliveries import NewRedelivery
 from mpesa_gateway.usecases import reading
 from mpesa_gateway.usecases.redeliveries import (
@@ -33,41 +33,70 @@ from mpesa_gateway.usecases.redeliveries import (
     read_redelivery,
 )
 
+COLUMNS = (
+    Column("WEBHOOK", "id", short=id_suffix),
+    Column("CREATED", "created_at", short=clock_time),
+    Column("TRANSACTION", "transaction_id", short=id_suffix),
+    Column("TYPE", "type", short=lambda it: str(it).removeprefix("transaction.")),
+    Column("STATE", "state"),
+    Column("ATTEMPTS", "attempts_made"),
+    Column("NEXT TRY", "next_attempt_at", short=clock_time),
+    Column("PARKED", "parked"),
+)
+ORDERS = (
+    Column("ID", "id"),
+    Column("ORDERED", "requested_at", short=clock_time),
+    Column("BY", "requested_by"),
+    Column("MERCHANT", "merchant"),
+    Column("SINCE", "since", narrow=False),
+    Column("UNTIL", "until", narrow=False),
+    Column("LOOKED AT", "looked_at", short=lambda it: f"{it:.0%}"),
+    Column("CHOSEN", "chosen"),
+    Column("NOW", "counts"),
+)
+
 
 @click.group()
 def deliveries() -> None:
-    """Webhooks to merchants, and every try of them."""
+    """Webhooks to merchants, and every attempt of them."""
 
 
 @deliveries.command("list")
-@click.option("--state", type=click.Choice([state.value for state in DeliveryState]))
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in DeliveryState], case_sensitive=False),
+)
 @click.option("--merchant", help="Of this merchant only.")
 @click.option("--transaction", help="Of this transaction only, with its attempts.")
 @older_option
 @limit_option
-@json_option
+@output_option
 def list_(
     state: str | None,
     merchant: str | None,
     transaction: str | None,
     older_than: datetime | None,
     limit: int,
-    as_json: bool,
+    output: str,
 ) -> None:
-    """Newest first."""
+    """List webhooks, newest first.
+
+    Example: mpesa-gateway deliveries list --state exhausted
+    """
     with open_database() as (_, pool):
         if transaction:
             view = reading.read_deliveries(pool, None, parse_id(transaction))
         else:
             with pool.connection("command.deliveries") as conn:
-                found = outbox.list_newest(
-                    conn, state=state, merchant=merchant, before=older_than, limit=limit
+                found = delivery_listing.list_newest(
+                    conn,
+                    state=state and state.upper(),
+                    merchant=merchant,
+                    before=older_than,
+                    limit=limit,
                 )
             view = {"items": [reading.delivery_view(row, None) for row in found]}
-    if as_json:
-        print_json(view)
-        return
-    _print(view["items"])
+    print_list(view["items"], COLUMNS, output, kind="delivery", document=view)
 
 
 @deliveries.command()
@@ -100,6 +129,8 @@ def redeliver(
 
     Of one transaction, delivered ones too; or, with --merchant and --since, as many as there are.
     That order is kept in Postgres and worked off by the workers, whatever becomes of this command.
+
+    Example: mpesa-gateway deliveries redeliver --merchant default --since 2h
     """
     if transaction_id is not None:
         if merchant or since or until or states:
@@ -133,21 +164,23 @@ def _redeliver_one(transaction_id: str, *, as_json: bool) -> None:
     with open_database() as (config, pool):
         view, work = reading.redeliver(pool, None, parse_id(transaction_id), utc_now())
         wake_workers(config, work)
-    if as_json:
-        print_json(view)
-        return
-    _print(view["items"])
+    print_list(
+        view["items"], COLUMNS, "json" if as_json else "table", kind="delivery", document=view
+    )
 
 
 @deliveries.command()
 @click.argument("redelivery_id", required=False, type=int)
 @click.option("--watch", is_flag=True, help="Stay and show its progress; Ctrl-C ends only that.")
 @limit_option
-@json_option
-def redeliveries(redelivery_id: int | None, watch: bool, limit: int, as_json: bool) -> None:
-    """Orders to send many webhooks again, and how far they have come."""
-    if watch and (redelivery_id is None or as_json):
-        raise click.UsageError("--watch needs the number of one redelivery, and no --json")
+@output_option
+def redeliveries(redelivery_id: int | None, watch: bool, limit: int, output: str) -> None:
+    """List orders to send many webhooks again, and how far they have come.
+
+    Example: mpesa-gateway deliveries redeliveries 7 --watch
+    """
+    if watch and (redelivery_id is None or output != "table"):
+        raise click.UsageError("--watch needs the number of one redelivery, and prints no JSON")
     with open_database() as (_, pool):
         if watch and redelivery_id is not None:
             follow(pool, redelivery_id)
@@ -156,45 +189,10 @@ def redeliveries(redelivery_id: int | None, watch: bool, limit: int, as_json: bo
             view = list_redeliveries(pool, limit)
         else:
             view = read_redelivery(pool, redelivery_id)
-    if as_json:
-        print_json(view)
-        return
     items = view["items"] if redelivery_id is None else [view]
-    print_table(
-        "Redeliveries",
-        ["id", "ordered", "by", "merchant", "since", "until", "looked at", "chosen", "now"],
-        [
-            [
-                item["id"],
-                item["requested_at"],
-                item["requested_by"],
-                item["merchant"],
-                item["since"],
-                item["until"],
-                f"{item['looked_at']:.0%}",
-                item["chosen"],
-                ", ".join(f"{count} {state}" for state, count in item["now"].items() if count),
-            ]
-            for item in items
-        ],
-    )
+    rows = [{**item, "counts": _counts(item["now"])} for item in items]
+    print_list(rows, ORDERS, output, kind="redelivery", document=view)
 
 
-def _print(items: list[dict[str, Any]]) -> None:
-    print_table(
-        "Deliveries",
-        ["webhook", "created", "transaction", "type", "state", "attempts", "next try", "parked"],
-        [
-            [
-                item["id"],
-                item["created_at"],
-                item["transaction_id"],
-                item["type"],
-                item["state"],
-                item["attempts_made"],
-                item["next_attempt_at"],
-                "yes" if item["parked"] else "",
-            ]
-            for item in items
-        ],
-    )
+def _counts(now: dict[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in now.items() if count)

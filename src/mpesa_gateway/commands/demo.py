@@ -21,10 +21,14 @@ def demo(keep: bool) -> None:
     Starts an embedded Postgres and Redis, the API, a worker, the simulator and a webhook receiver;
     makes one payment of every outcome and shows how each ends. Exit status 0 when each ended as it
     must, 1 when one did not. Nothing stays behind.
-    """
-    from mpesa_gateway.demo.embedded import EmbeddedMissingError  # noqa: PLC0415 - only for this
-    from mpesa_gateway.demo.run import run_demo  # noqa: PLC0415
 
+    Example: mpesa-gateway demo --keep
+    """
+    try:
+        from mpesa_demo.run import run_demo  # noqa: PLC0415 - not in the production image
+        from mpesa_devkit.embedded import EmbeddedMissingError  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise click.ClickException(MISSING) from error
     try:
         sys.exit(run_demo(keep=keep))
     except EmbeddedMissingError as error:

@@ -1,4 +1,4 @@
-"""Tables and JSON on stdout, the database behind a command, and its errors."""
+"""Options that commands share, JSON on stdout, and the database behind a command."""
 
 from __future__ import annotations
 
@@ -8,27 +8,48 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
+from mpesa_gateway.clock import utc_now
+from mpesa_gateway.commands.tables import FORMATS, Column, table_lines
 from mpesa_gateway.config import Config, Needs
 from mpesa_gateway.domain.duration import parse_duration
 from mpesa_gateway.domain.phone import mask_phone
 from mpesa_gateway.domain.work import Work
-from mpesa_gateway.errors import UnavailableError
-from mpesa_gateway.log import configure_logging
-from mpesa_gateway.services import utc_now
+from mpesa_gateway.errors import SchemaBehindError, UnavailableError
+from mpesa_gateway.store.connection_errors import why_not
 from mpesa_gateway.store.pool import Pool
-from mpesa_gateway.store.reach import why_not
+from mpesa_gateway.telemetry.log import configure_logging
+
+if TYPE_CHECKING:
+    from mpesa_gateway.merchants.directory import Snapshot
 
 COMMAND_CONNECTIONS = 2
-# Columns whose values are arguments of other commands.
-COPIED = ("id", "transaction")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
+
+
+def output_option(command: Any) -> Any:
+    """`-o FORMAT`, and `--json`, which is the same as `-o json`."""
+
+    def as_json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        if value:
+            ctx.params["output"] = "json"
+
+    def given(ctx: click.Context, _: click.Parameter, value: str) -> str:
+        return ctx.params.get("output") or value
+
+    json_flag = click.option(
+        "--json", is_flag=True, expose_value=False, is_eager=True, callback=as_json,
+        help="The same as -o json.",
+    )  # fmt: skip
+    choice = click.option(
+        "-o", "--output", type=click.Choice(FORMATS, case_sensitive=False), default="table",
+        callback=given, help="How to print it: table (the default), wide, json, csv or name.",
+    )  # fmt: skip
+    return json_flag(choice(command))
 
 
 class _Time(click.ParamType[datetime]):
@@ -78,22 +99,40 @@ def open_database() -> Iterator[tuple[Config, Pool]]:
     pool.open()
     try:
         yield config, pool
+    except SchemaBehindError:
+        raise
     except UnavailableError as error:
         raise UnavailableError(f"{error} ({why_not(config.database_url)})") from error
     finally:
         pool.close()
 
 
+def read_merchants() -> tuple[Config, Snapshot]:
+    """The merchants of the environment and of MPESA_MERCHANTS_DIR, read afresh."""
+    from mpesa_gateway.merchants.directory import MerchantDirectory  # noqa: PLC0415 - pydantic
+
+    config = Config.from_env(os.environ, Needs.MERCHANTS)
+    configure_logging(config.log_format, "critical")
+    directory = MerchantDirectory(config)
+    try:
+        directory.refresh()
+    except OSError as error:
+        raise click.ClickException(
+            f"MPESA_MERCHANTS_DIR cannot be read: {type(error).__name__}"
+        ) from error
+    return config, directory.current()
+
+
 def wake_workers(config: Config, work: list[Work]) -> None:
     """Ring for the rows; without Redis the sweeper finds them within seconds."""
-    from mpesa_gateway.tasks import Bell, WorkQueue  # noqa: PLC0415 - huey only where it is needed
+    from mpesa_gateway.work_queue import Notifier, WorkQueue  # noqa: PLC0415 - huey only where it is needed
 
     if not config.redis_url:
         return
-    bell = Bell(WorkQueue(config.redis_url))
-    bell.start()
-    bell.ring(work)
-    bell.stop()
+    notifier = Notifier(WorkQueue(config.redis_url))
+    notifier.start()
+    notifier.notify(work)
+    notifier.stop()
 
 
 def print_json(value: Any) -> None:
@@ -102,19 +141,14 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table as wide as the terminal; an empty one says so.
-
-    What is copied into the next command stays in one piece, however narrow the terminal is.
-    """
-    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in COPIED)
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
-    console = Console(soft_wrap=False)
-    console.print(table)
+    """A titled table without borders, one line a row; an empty one says so."""
+    click.echo(title)
     if not rows:
-        console.print("  nothing found", style="dim")
+        click.echo("  nothing found")
+        return
+    members = [dict(zip(columns, row, strict=True)) for row in rows]
+    for line in table_lines(members, [Column(it.upper(), it) for it in columns], wide=True):
+        click.echo(line)
 
 
 def parse_id(text: str) -> uuid.UUID:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from mpesa_gateway.log import configure_logging
+from mpesa_gateway.telemetry.log import configure_logging
 
 PREFIX = "MPESA_SIMULATOR_"
 
@@ -49,6 +49,8 @@ def simulator(log_format: str, log_level: str, **given: Any) -> None:
 
     The last four digits of a phone choose what becomes of its payment; `GET /` lists them. Every
     option can be an environment variable too.
+
+    Example: mpesa-gateway simulator --port 8090
     """
     from daraja_simulator import Settings, SettingsError, serve  # noqa: PLC0415 - see the module
 

@@ -11,11 +11,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from mpesa_gateway.clock import utc_now
 from mpesa_gateway.commands.output import json_option, open_database, print_json
 from mpesa_gateway.errors import UnavailableError
-from mpesa_gateway.services import utc_now
+from mpesa_gateway.store.connection_errors import why_not
 from mpesa_gateway.store.pool import Pool
-from mpesa_gateway.store.reach import why_not
 from mpesa_gateway.usecases.stats import read_stats
 
 # What is older than this is shown in red: the SLOs of docs/reliability.md, and a prompt's life.
@@ -40,7 +40,10 @@ Row = tuple[str, int, float | None, float | None]
 @click.option("--rounds", type=click.IntRange(1), hidden=True, help="End after so many looks.")
 @json_option
 def stats(watch: bool, interval: float, rounds: int | None, as_json: bool) -> None:
-    """Payments of the last hour, and all that waits: callbacks, webhooks, what needs a person."""
+    """Show payments of the last hour, and everything pending: callbacks, webhooks, manual reviews.
+
+    Example: mpesa-gateway stats --watch
+    """
     if watch and as_json:
         raise click.UsageError("--json is one look; it does not go with --watch")
     with open_database() as (config, pool):

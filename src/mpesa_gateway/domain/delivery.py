@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from mpesa_gateway.domain.amount import amount_text
-from mpesa_gateway.domain.transaction import Status, Transaction
+from mpesa_gateway.domain.ownership import public_name
+from mpesa_gateway.domain.transaction import Status, Transaction, metadata_of, result_of
 
 # Longer than any endpoint may reasonably ask for.
 MAX_RETRY_AFTER = timedelta(hours=24)
+# Of what an endpoint answered, as UTF-8; an error page says within it what is wrong.
+MAX_RESPONSE_BODY_BYTES = 2048
 # An endpoint is parked after this many failures in a row: more than one delivery's whole schedule.
 PARK_AFTER_FAILURES = 10
 PARK_FIRST = timedelta(seconds=30)
@@ -57,6 +62,8 @@ class Attempt:
     reason: str | None = None
     error_message: str | None = None
     retry_after: timedelta | None = None
+    # The beginning of what the endpoint answered, for its owner to read.
+    response_body: str | None = None
 
     @property
     def success(self) -> bool:
@@ -70,6 +77,12 @@ class NextTry:
 
     state: DeliveryState
     next_attempt_at: datetime | None = None
+
+
+def response_text(body: bytes) -> str | None:
+    """The beginning of an answer as text that can be stored, None when it was empty."""
+    text = body[:MAX_RESPONSE_BODY_BYTES].decode("utf-8", "replace").replace("\x00", "\ufffd")
+    return text.encode()[:MAX_RESPONSE_BODY_BYTES].decode("utf-8", "ignore") or None
 
 
 def after_attempt(
@@ -117,12 +130,13 @@ def webhook_body(
     body: dict[str, Any] = {
         "type": kind,
         "transaction_id": str(transaction.id),
-        "merchant": transaction.merchant,
+        "merchant": public_name(transaction.merchant),
         "status": transaction.status,
         "amount": amount_text(transaction.amount),
         "phone": transaction.phone,
         "account_reference": transaction.account_reference,
-        "metadata": transaction.metadata,
+        "metadata": metadata_of(transaction),
+        "result": result_of(transaction),
         "timestamp": now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }
     if transaction.status is Status.FAILED:
@@ -131,6 +145,17 @@ def webhook_body(
         body["conflict"] = conflict
         body["metadata"] = conflict["metadata"]
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def webhook_id(kind: WebhookType, transaction: uuid.UUID, *about: str) -> str:
+    """Return the `webhook-id` of what one webhook tells, the same whenever it is told.
+
+    Derived, so that a receiver recognises a webhook that is written anew after a restore of the
+    database. `about` tells apart webhooks of one kind about one payment: a conflict's kind and
+    receipt.
+    """
+    subject = json.dumps([kind.value, str(transaction), *about]).encode()
+    return f"msg_{hashlib.sha256(subject).hexdigest()[:32]}"
 
 
 def failure_of(transaction: Transaction) -> dict[str, str | None]:

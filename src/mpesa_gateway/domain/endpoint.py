@@ -17,12 +17,14 @@ from mpesa_gateway.errors import EgressRefusedError, InvalidInputError
 MAX_URL_LENGTH = 2048
 DEFAULT_PORTS = {"https": 443, "http": 80}
 FIRST_UNPRIVILEGED_PORT = 1024
+DEVELOPMENT = "for development, MPESA_WEBHOOK_ALLOW_PRIVATE=true allows it"
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z", re.ASCII)
 # RFC 3986 without brackets (those belong to an address), percent signs kept for the path.
 _PRINTABLE = re.compile(r"[!-~]+\Z", re.ASCII)
 # The standard library reads `[::1]shop.example` and `shop.example[::1]` as the address alone.
 _BRACKETED = re.compile(r"\[[^\[\]]*\](:[0-9]*)?\Z", re.ASCII)
-_LOCAL_SUFFIXES = (
+# Names that no public resolver answers.
+LOCAL_SUFFIXES = (
     "localhost",
     "local",
     "internal",
@@ -90,6 +92,11 @@ def is_public(address: Address) -> bool:
     return not any(address in network for network in _DENIED_V6)
 
 
+# The same for a name that nobody knows and for one of an internal host: otherwise a merchant could
+# find out which internal names there are.
+NO_ADDRESS = "the host name has no address that a webhook may reach"
+
+
 def vet_addresses(
     addresses: list[Address], *, allow_private: bool, denied: tuple[Network, ...] = ()
 ) -> None:
@@ -98,12 +105,12 @@ def vet_addresses(
     One bad answer among good ones is what an attacker's name server gives, so it spoils all.
     """
     if not addresses:
-        raise EgressRefusedError("the host name has no address")
+        raise EgressRefusedError(NO_ADDRESS)
     for address in addresses:
         if any(address.version == net.version and address in net for net in denied):
-            raise EgressRefusedError("the host name leads to an address that is not allowed")
+            raise EgressRefusedError(NO_ADDRESS)
         if not allow_private and not is_public(address):
-            raise EgressRefusedError("the host name leads to an address that is not public")
+            raise EgressRefusedError(NO_ADDRESS)
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,7 @@ def _parse(value: object, *, allow_private: bool) -> Endpoint:
     parts = urlsplit(value)
     schemes = ("https", "http") if allow_private else ("https",)
     if parts.scheme not in schemes:
-        raise ValueError("must begin with https://")
+        raise ValueError(f"must begin with https://; {DEVELOPMENT}")
     if parts.username is not None or parts.password is not None or "@" in parts.netloc:
         raise ValueError("must not carry a user name or password")
     if "#" in value:
@@ -172,9 +179,9 @@ def _check_host(host: str, *, bracketed: bool, allow_private: bool) -> None:
         raise ValueError("the host is not a valid name")
     if allow_private:
         return
-    local = any(host == suffix or host.endswith("." + suffix) for suffix in _LOCAL_SUFFIXES)
+    local = any(host == suffix or host.endswith("." + suffix) for suffix in LOCAL_SUFFIXES)
     if local or len(labels) < 2 or "svc" in labels:
-        raise ValueError("the host is a local name, not a public one")
+        raise ValueError(f"the host is a local name, not a public one; {DEVELOPMENT}")
 
 
 def _ends_in_number(host: str) -> bool:
@@ -191,4 +198,4 @@ def _check_literal(host: str, *, bracketed: bool, allow_private: bool) -> None:
     if "%" in host:
         raise ValueError("the host must not name a network interface")
     if not allow_private and not is_public(address):
-        raise ValueError("the host is not a public address")
+        raise ValueError(f"the host is not a public address; {DEVELOPMENT}")

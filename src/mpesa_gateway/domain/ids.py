@@ -6,15 +6,17 @@ import hashlib
 import hmac
 import re
 import uuid
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from mpesa_gateway.errors import InvalidInputError
 
 SECRET_BYTES = 16
-# 32 hexadecimal digits name the transaction, 32 are the secret (128 random bits). Hexadecimal,
-# because letters beyond f could spell a word that Safaricom refuses in a callback URL.
-_TOKEN = re.compile(r"[0-9a-f]{64}\Z", re.ASCII)
+# 32 hexadecimal digits name the transaction, 32 are the secret (128 bits). Hexadecimal, because
+# letters beyond f could spell a word that Safaricom refuses in a callback URL. In either case, and
+# with a slash behind it: a proxy in between may have rewritten it.
+_TOKEN = re.compile(r"([0-9a-fA-F]{64})/?\Z", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.ASCII | re.IGNORECASE)
 
 
@@ -65,10 +67,46 @@ class CallbackToken:
 
 
 def find_callback_token(text: str) -> CallbackToken | None:
-    """The token in a path segment, or None when it cannot be one of ours."""
+    """Read the last segment of a callback URL; None when it cannot be a token of ours."""
     if not _TOKEN.match(text):
         return None
-    return CallbackToken(uuid.UUID(hex=text[:32]), bytes.fromhex(text[32:]))
+    return CallbackToken(uuid.UUID(hex=text[:32]), bytes.fromhex(text[32:64]))
+
+
+@dataclass(frozen=True)
+class TokenKeys:
+    """Makes the secrets of callback tokens, and recognises a token whose payment is not known.
+
+    `keys` are the newest first: the first one makes, each of them recognises. Without a key the
+    secrets are random, and only the payment's row can tell a good token (docs/decisions/0019).
+    """
+
+    keys: tuple[bytes, ...] = field(default=(), repr=False)
+
+    def make(self, transaction: uuid.UUID, randomness: bytes) -> CallbackToken:
+        """Return the token of a new payment. `randomness` is its secret where there is no key."""
+        secret = _token_mac(self.keys[0], transaction) if self.keys else randomness
+        return CallbackToken(transaction, secret)
+
+    def is_ours(self, token: CallbackToken) -> bool:
+        """Whether one of the keys made the token; constant time for each key."""
+        return any(
+            hmac.compare_digest(token.secret, _token_mac(key, token.transaction))
+            for key in self.keys
+        )
+
+
+def derived_key(secrets: Sequence[str], purpose: str) -> bytes:
+    """Return a key for one purpose from configured secrets, the same in every process.
+
+    Each secret goes in with its length, so that no two lists of secrets are the same input.
+    """
+    joined = b"".join(b"%d:%b" % (len(it.encode()), it.encode()) for it in secrets)
+    return hmac.digest(joined, f"mpesa-gateway {purpose}".encode(), "sha256")
+
+
+def _token_mac(key: bytes, transaction: uuid.UUID) -> bytes:
+    return hmac.digest(key, transaction.bytes, "sha256")[:SECRET_BYTES]
 
 
 def parse_uuid(value: object, field: str) -> uuid.UUID:

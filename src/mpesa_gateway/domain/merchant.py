@@ -36,6 +36,8 @@ class Credentials:
 class Merchant:
     """One merchant as published. `name` is `default` or `namespace/name`.
 
+    `uid` is the MerchantConfig's: a later one of the same name has another, and its `name` then
+    ends in it (domain/ownership.py), because a history belongs to the object.
     `short_code` is the paybill, or for a till the store or head-office number; `till_number` is
     PartyB of a till. Empty `allowed_networks` and `allowed_hosts` do not narrow anything.
     """
@@ -57,11 +59,32 @@ class Merchant:
     initiate_per_minute: int = 0
     suspended: bool = False
     draining: bool = False
+    uid: str | None = None
 
     @property
     def party_b(self) -> str:
         """Who is paid: the paybill itself, or the till."""
         return self.till_number or self.short_code
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What the platform allows at most; a merchant's own limits may only lower it.
+
+    `initiate_per_minute` is 0 for no limit, as in a merchant's own limits.
+    """
+
+    max_amount: Decimal = MAX_AMOUNT
+    initiate_per_minute: int = 0
+
+    def lower_amount(self, own: Decimal | None) -> Decimal:
+        """Return the greatest amount of one payment; `own` is None where a merchant sets none."""
+        return self.max_amount if own is None else min(own, self.max_amount)
+
+    def lower_rate(self, own: int | None) -> int:
+        """Return how many payments a minute may start, 0 for no limit."""
+        limits = [it for it in (own, self.initiate_per_minute) if it]
+        return min(limits, default=0)
 
 
 def is_allowed(address: Address, *lists: tuple[Network, ...]) -> bool:
@@ -78,7 +101,15 @@ def parse_networks(texts: list[str]) -> tuple[Network, ...]:
     networks: list[Network] = []
     for text in texts:
         try:
-            networks.append(ipaddress.ip_network(text.strip(), strict=False))
+            networks.append(_unmapped(ipaddress.ip_network(text.strip(), strict=False)))
         except ValueError as error:
             raise ValueError(f"{text.strip()!r} is no IP address or CIDR") from error
     return tuple(networks)
+
+
+def _unmapped(network: Network) -> Network:
+    """IPv4 for what is IPv4 inside IPv6, as callers' addresses are read."""
+    first = network.network_address
+    if isinstance(first, ipaddress.IPv6Address) and first.ipv4_mapped and network.prefixlen >= 96:
+        return ipaddress.IPv4Network((int(first.ipv4_mapped), network.prefixlen - 96))
+    return network

@@ -36,6 +36,8 @@ class PushOutcome:
     checkout_request_id: str | None = None
     merchant_request_id: str | None = None
     retry_after_s: int | None = None
+    # The token of this push is dead: another must be fetched, whatever became of the push.
+    token_refused: bool = False
 
     @property
     def throttled(self) -> bool:
@@ -51,8 +53,17 @@ MAX_ID_LENGTH = 128
 MAX_MESSAGE_LENGTH = 300
 
 TOKEN_CODES = frozenset({"400.003.01", "401.002.01", "404.001.03"})
+# What Safaricom's API gateway, Apigee, says of tokens in an envelope of its own (public issues).
+TOKEN_FAULTS = frozenset(
+    {
+        "keymanagement.service.invalid_access_token",
+        "keymanagement.service.access_token_expired",
+    }
+)
+INVALID_TOKEN_TEXT = "invalid access token"  # noqa: S105 - a sentence of an error
 # Shared by two refusals: only the first text is about the token.
-TOKEN_OR_PRODUCT_CODE = "401.003.01"  # noqa: S105 - an error code
+# Of an access token or of a product: only the text tells which.
+ACCESS_REFUSED_CODE = "401.003.01"
 REFUSED_CODES = frozenset(
     {
         "400.002.02",
@@ -104,12 +115,11 @@ def classify_push(status: int, body: bytes) -> PushOutcome:
         return PushOutcome(PushClass.REFUSED, "refused", code, message)
     if status == 429:
         return PushOutcome(PushClass.NOT_SENT, "not_sent", "429", None, retry_after_s=BUSY_RETRY_S)
-    return PushOutcome(
-        PushClass.UNKNOWN,
-        "unknown",
-        text_of(answer.get("errorCode")) or str(status),
-        text_of(answer.get("errorMessage")),
-    )
+    code, message = error_of(answer)
+    # The API gateway's words about a token are on no list of what was certainly not sent.
+    token_refused = is_token_refusal(code, message)
+    shown = text_of(answer.get("errorCode")) or str(status)
+    return PushOutcome(PushClass.UNKNOWN, "unknown", shown, message, token_refused=token_refused)
 
 
 def _with_id(answer: dict[str, Any], checkout_request_id: str) -> PushOutcome:
@@ -143,9 +153,9 @@ def _documented_error(answer: dict[str, Any]) -> PushOutcome | None:
     message = text_of(answer.get("errorMessage")) or ""
     lowered = message.lower()
     kind, reason, retry_after_s = PushClass.UNKNOWN, "unknown", None
-    if code in TOKEN_CODES or (code == TOKEN_OR_PRODUCT_CODE and "invalid access token" in lowered):
+    if code in TOKEN_CODES or (code == ACCESS_REFUSED_CODE and INVALID_TOKEN_TEXT in lowered):
         kind, reason = PushClass.TOKEN_REJECTED, "credentials_refused"
-    elif code == TOKEN_OR_PRODUCT_CODE:
+    elif code == ACCESS_REFUSED_CODE:
         kind, reason = PushClass.REFUSED, "refused_merchant"
     elif code in REFUSED_CODES:
         kind, reason = PushClass.REFUSED, "refused"
@@ -157,7 +167,24 @@ def _documented_error(answer: dict[str, Any]) -> PushOutcome | None:
         kind, reason, retry_after_s = PushClass.NOT_SENT, "not_sent", LOCKED_RETRY_S
     else:
         return None
-    return PushOutcome(kind, reason, code, message, retry_after_s=retry_after_s)
+    token_refused = kind is PushClass.TOKEN_REJECTED
+    return PushOutcome(
+        kind, reason, code, message, retry_after_s=retry_after_s, token_refused=token_refused
+    )
+
+
+def error_of(answer: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Code and sentence of a refusal, in Daraja's form or in its API gateway's."""
+    code, message = text_of(answer.get("errorCode")), text_of(answer.get("errorMessage"))
+    fault_code, fault_text = fault_of(answer)
+    return code or fault_code, message if message is not None else fault_text
+
+
+def is_token_refusal(code: str | None, message: str | None) -> bool:
+    """Whether a refusal is about the access token. The same words mean it on every path."""
+    return (
+        code in TOKEN_CODES or code in TOKEN_FAULTS or INVALID_TOKEN_TEXT in (message or "").lower()
+    )
 
 
 def _gateway_fault(answer: dict[str, Any]) -> PushOutcome | None:
@@ -172,10 +199,11 @@ def _gateway_fault(answer: dict[str, Any]) -> PushOutcome | None:
 def fault_of(answer: dict[str, Any]) -> tuple[str | None, str | None]:
     """Code and text of the API gateway's own envelope, None where there is none."""
     fault = answer.get("fault")
-    detail = fault.get("detail") if isinstance(fault, dict) else None
-    if not isinstance(fault, dict) or not isinstance(detail, dict):
+    if not isinstance(fault, dict):
         return None, None
-    return text_of(detail.get("errorcode")), text_of(fault.get("faultstring"))
+    detail = fault.get("detail")
+    code = text_of(detail.get("errorcode")) if isinstance(detail, dict) else None
+    return code, text_of(fault.get("faultstring"))
 
 
 def text_of(value: object) -> str | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal
 
 from mpesa_gateway.domain.results import RESOLVED_FAILED
 from mpesa_gateway.domain.transaction import (
@@ -30,7 +29,10 @@ _NEVER_LEFT = (PushState.INTENT, PushState.NOT_SENT, PushState.REFUSED)
 
 @dataclass(frozen=True)
 class Resolution:
-    """A person's word: who, why, and how it ended. `status` None: it stays as it is."""
+    """An operator's word: who, why, and how it ended. `status` None: it stays as it is.
+
+    A receipt without a status is what the statement says of a payment that has ended.
+    """
 
     by: str
     reason: str
@@ -52,7 +54,7 @@ def parse_resolution(
         raise ResolutionRefusedError(
             "COMPLETED needs the receipt number of the M-PESA statement (--receipt)"
         )
-    if status is not Status.COMPLETED and receipt is not None:
+    if status is Status.FAILED and receipt is not None:
         raise ResolutionRefusedError("a receipt number belongs to COMPLETED only")
     if receipt is not None and not _RECEIPT.fullmatch(receipt):
         raise ResolutionRefusedError("a receipt number is 6 to 32 letters and digits")
@@ -81,24 +83,53 @@ def resolve(transaction: Transaction, resolution: Resolution) -> Ending | None:
     return None
 
 
-def _completed(transaction: Transaction, resolution: Resolution) -> Ending:
+def record_receipt(transaction: Transaction, receipt: str) -> Ending | None:
+    """Judge a receipt of the statement for a payment that has ended; its state stays.
+
+    The ending whose receipt and metadata a COMPLETED payment takes over; None for a FAILED one,
+    which the receipt contradicts. Raises ResolutionRefusedError.
+    """
+    if transaction.status not in FINAL:
+        raise ResolutionRefusedError(
+            "a receipt number belongs to COMPLETED only; the transaction is PENDING, and"
+            " --status COMPLETED ends it with this receipt"
+        )
+    if transaction.receipt is not None:
+        raise ResolutionRefusedError(
+            f"its receipt is {transaction.receipt} already, and a receipt never changes"
+        )
+    _refuse_what_never_left(transaction)
+    if transaction.status is Status.FAILED:
+        return None
+    said = {it: value for it, value in (transaction.metadata or {}).items() if value is not None}
+    metadata = {**statement_metadata(transaction, receipt), **said}
+    return Ending(Status.COMPLETED, "person", receipt=receipt, metadata=metadata)
+
+
+def _refuse_what_never_left(transaction: Transaction) -> None:
     if transaction.push_state in _NEVER_LEFT:
         raise ResolutionRefusedError(
             f"its push is {transaction.push_state}: it never reached Safaricom, so it is not paid"
         )
+
+
+def _completed(transaction: Transaction, resolution: Resolution) -> Ending:
+    _refuse_what_never_left(transaction)
     return Ending(
         Status.COMPLETED,
         "person",
         result_code="0",
         receipt=resolution.receipt,
-        metadata=_metadata(transaction.amount, resolution.receipt),
+        metadata=statement_metadata(transaction, resolution.receipt),
     )
 
 
-def _metadata(amount: Decimal, receipt: str | None) -> dict[str, int | str | None]:
-    """As a callback's, with what a person can vouch for; the rest is null, not invented."""
+def statement_metadata(
+    transaction: Transaction, receipt: str | None
+) -> dict[str, int | str | None]:
+    """As a callback's, with what an operator can vouch for; the rest is null, not invented."""
     return {
-        "Amount": int(amount),
+        "Amount": int(transaction.amount),
         "MpesaReceiptNumber": receipt,
         "TransactionDate": None,
         "PhoneNumber": None,

@@ -8,7 +8,7 @@ Safaricom's prose changes between releases.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Cause = Literal["customer", "merchant", "safaricom", "request", "unknown"]
@@ -19,7 +19,8 @@ class ResultMeaning:
     """What one result code means.
 
     `reason` is the stable word in `failure.reason`; `final_in_callback` and `final_in_query` say
-    whether that source may end a transaction with this code.
+    whether that source may end a transaction with this code. `queries_before_failed` counts the
+    queries that must have denied a callback with this code nothing, before it is believed.
     """
 
     code: str
@@ -31,6 +32,7 @@ class ResultMeaning:
     final_in_callback: bool = True
     final_in_query: bool = True
     recognised: bool = True
+    queries_before_failed: int = 0
 
 
 def _rows() -> list[ResultMeaning]:
@@ -59,7 +61,7 @@ def _rows() -> list[ResultMeaning]:
             "request",
             True,
             "The amount is above the M-PESA limit for one payment. Try a smaller amount.",
-            "Kiasi kimezidi kikomo cha M-PESA kwa malipo moja. Jaribu kiasi kidogo.",
+            "Kiasi kimezidi kikomo cha M-PESA kwa muamala mmoja. Jaribu kiasi kidogo zaidi.",
         ),
         row(
             "4",
@@ -67,7 +69,7 @@ def _rows() -> list[ResultMeaning]:
             "customer",
             True,
             "The daily M-PESA limit would be passed. Try again tomorrow.",
-            "Kikomo cha M-PESA cha siku kitapitwa. Jaribu tena kesho.",
+            "Malipo haya yatazidi kikomo cha M-PESA cha siku. Jaribu tena kesho.",
         ),
         row(
             "8",
@@ -83,7 +85,7 @@ def _rows() -> list[ResultMeaning]:
             "customer",
             False,
             "The M-PESA account cannot make this payment. Call Safaricom customer care.",
-            "Akaunti ya M-PESA haiwezi kufanya malipo haya. Piga simu Safaricom.",
+            "Akaunti ya M-PESA haiwezi kufanya malipo haya. Pigia Safaricom simu.",
         ),
         row(
             "17",
@@ -91,7 +93,7 @@ def _rows() -> list[ResultMeaning]:
             "customer",
             True,
             "The same amount was paid a moment ago. Wait two minutes and try again.",
-            "Kiasi hicho kimelipwa punde. Subiri dakika mbili kisha ujaribu tena.",
+            "Kiasi hicho hicho kimelipwa hivi punde. Subiri dakika mbili kisha ujaribu tena.",
         ),
         row(  # On STK a community claim; official on the balance page.
             "26",
@@ -107,7 +109,7 @@ def _rows() -> list[ResultMeaning]:
             "customer",
             True,
             "Another M-PESA request is open on this phone. Wait two minutes and try again.",
-            "Ombi lingine la M-PESA liko wazi kwenye simu hii. Subiri dakika mbili ujaribu tena.",
+            "Simu hii ina ombi lingine la M-PESA. Subiri dakika mbili kisha ujaribu tena.",
         ),
         row(
             "1019",
@@ -203,7 +205,7 @@ def _rows() -> list[ResultMeaning]:
             "customer",
             False,
             "The M-PESA account is not active. Call Safaricom customer care.",
-            "Akaunti ya M-PESA haitumiki. Piga simu Safaricom.",
+            "Akaunti ya M-PESA haitumiki. Pigia Safaricom simu.",
         ),
         row(
             "2028",
@@ -229,7 +231,7 @@ def _rows() -> list[ResultMeaning]:
             "customer",
             False,
             "The M-PESA PIN is locked. Call Safaricom on 100 or 200.",
-            "PIN ya M-PESA imefungwa. Piga simu Safaricom 100 au 200.",
+            "PIN ya M-PESA imefungwa. Pigia Safaricom simu kupitia 100 au 200.",
         ),
         row(  # Community claim, handled as 1025.
             "9999",
@@ -245,7 +247,9 @@ def _rows() -> list[ResultMeaning]:
             "merchant",
             False,
             "The business number is not known to M-PESA.",
-            "Nambari ya biashara haijulikani na M-PESA.",
+            "Nambari ya biashara haitambuliki na M-PESA.",
+            # Seen after the customer had entered the PIN (public issue).
+            queries_before_failed=1,
         ),
         *(
             row(
@@ -314,19 +318,55 @@ RESOLVED_FAILED = ResultMeaning(
     "Malipo hayakupokelewa. Tafadhali jaribu tena.",
 )
 
+UNRECOGNISED = "unrecognised"
+# Every stable word that `failure.reason` and `result.reason` may be.
+REASONS: tuple[str, ...] = tuple(
+    sorted(
+        {
+            *(meaning.reason for meaning in CATALOGUE.values()),
+            *PUSH_REASONS,
+            RESOLVED_FAILED.reason,
+            UNRECOGNISED,
+        }
+    )
+)
 
-def meaning_of(code: str) -> ResultMeaning:
-    """The meaning of a result code; an unknown one is final in a callback, never in a query."""
+
+# Code 1 with a text that speaks of anything but money (public issue): the code decides, and the
+# customer is not sent to top up.
+FAILED_OTHERWISE = (
+    "The payment did not go through. Please try again.",
+    "Malipo hayakufaulu. Tafadhali jaribu tena.",
+)
+_INSUFFICIENT_FUNDS = "1"
+_WORDS_OF_FUNDS = ("balance", "insufficient", "fund", "salio", "overdraft", "fuliza")
+
+
+def meaning_of(code: str, description: str | None = None) -> ResultMeaning:
+    """The meaning of a result code; Safaricom's text may only make the sentences more careful.
+
+    An unknown code may end a transaction in a callback, never in a query.
+    """
     known = CATALOGUE.get(code)
-    if known is not None:
-        return known
+    if known is None:
+        return _unrecognised(code)
+    text = (description or "").lower()
+    if code == _INSUFFICIENT_FUNDS and text and not any(it in text for it in _WORDS_OF_FUNDS):
+        en, sw = FAILED_OTHERWISE
+        return replace(known, en=en, sw=sw)
+    return known
+
+
+def _unrecognised(code: str) -> ResultMeaning:
+    en, sw = FAILED_OTHERWISE
     return ResultMeaning(
         code,
-        "unrecognised",
+        UNRECOGNISED,
         "unknown",
         True,
-        "The payment did not go through. Please try again.",
-        "Malipo hayakufaulu. Tafadhali jaribu tena.",
+        en,
+        sw,
         final_in_query=False,
         recognised=False,
+        queries_before_failed=2,
     )

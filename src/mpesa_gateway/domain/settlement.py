@@ -16,6 +16,7 @@ class Verdict(StrEnum):
     COMPLETE = "completed"
     FAIL = "failed"
     CONFIRM = "confirming"
+    UNCONFIRMED = "unconfirmed"
     FILL_IN = "filled_in"
     CONFLICT = "conflict"
     DUPLICATE = "duplicate"
@@ -33,19 +34,20 @@ class ConflictKind(StrEnum):
 
 
 QUARANTINED = frozenset({Verdict.MISMATCH, Verdict.WRONG_AMOUNT, Verdict.NOT_FINAL})
+# A query decides: CONFIRM holds what claims a payment, UNCONFIRMED a failure that may be none.
+HELD = frozenset({Verdict.CONFIRM, Verdict.UNCONFIRMED})
 
 
 @dataclass(frozen=True)
 class Settlement:
     """A verdict, and the ending where the verdict is one.
 
-    `conflict` names what contradicts; `money_taken` says whether the merchant must be told.
+    `conflict` names what contradicts; the merchant is told of each.
     """
 
     verdict: Verdict
     ending: Ending | None = None
     conflict: ConflictKind | None = None
-    money_taken: bool = False
 
 
 def settle(transaction: Transaction, callback: StkCallback) -> Settlement:
@@ -53,32 +55,39 @@ def settle(transaction: Transaction, callback: StkCallback) -> Settlement:
     known_id = transaction.checkout_request_id
     if known_id is not None and known_id != callback.checkout_request_id:
         return Settlement(Verdict.MISMATCH)
-    if callback.paid:
-        return _paid(transaction, callback)
+    if callback.claims_payment:
+        return _claims_payment(transaction, callback)
     return _not_paid(transaction, callback)
 
 
-def _paid(transaction: Transaction, callback: StkCallback) -> Settlement:
+def _claims_payment(transaction: Transaction, callback: StkCallback) -> Settlement:
+    """A success, or a body that contradicts itself: its receipt says paid, its code does not."""
     if callback.amount is not None and callback.amount != transaction.amount:
         return Settlement(Verdict.WRONG_AMOUNT)
     if transaction.status is Status.FAILED:
-        return Settlement(
-            Verdict.CONFLICT, conflict=ConflictKind.PAID_AFTER_FAILED, money_taken=True
-        )
+        return Settlement(Verdict.CONFLICT, conflict=ConflictKind.PAID_AFTER_FAILED)
     if transaction.status is Status.COMPLETED:
-        return _paid_again(transaction, callback)
-    if callback.amount is None or callback.receipt is None:
-        return Settlement(Verdict.CONFIRM)
-    return Settlement(Verdict.COMPLETE, completed(callback, settled_by="callback"))
+        return _claims_payment_again(transaction, callback)
+    if callback.paid and callback.amount is not None and callback.receipt is not None:
+        return Settlement(Verdict.COMPLETE, completed(callback, settled_by="callback"))
+    return Settlement(Verdict.CONFIRM)
 
 
-def _paid_again(transaction: Transaction, callback: StkCallback) -> Settlement:
-    """A success for a completed transaction: a copy, the missing receipt, or a second debit."""
-    if callback.receipt is None or callback.receipt == transaction.receipt:
-        return Settlement(Verdict.DUPLICATE)
-    if transaction.receipt is None:
-        return Settlement(Verdict.FILL_IN, completed(callback, settled_by="callback"))
-    return Settlement(Verdict.CONFLICT, conflict=ConflictKind.SECOND_RECEIPT, money_taken=True)
+def _claims_payment_again(transaction: Transaction, callback: StkCallback) -> Settlement:
+    """For a completed transaction: a copy, the missing receipt, a second debit, or a denial."""
+    if callback.receipt is not None and callback.receipt != transaction.receipt:
+        if transaction.receipt is None:
+            return Settlement(Verdict.FILL_IN, completed(callback, settled_by="callback"))
+        return Settlement(Verdict.CONFLICT, conflict=ConflictKind.SECOND_RECEIPT)
+    if _is_failure(callback):
+        return Settlement(Verdict.CONFLICT, conflict=ConflictKind.FAILED_AFTER_COMPLETED)
+    return Settlement(Verdict.DUPLICATE)
+
+
+def _is_failure(callback: StkCallback) -> bool:
+    """Whether its code, alone, is one that says that the payment failed."""
+    meaning = meaning_of(callback.result_code)
+    return meaning.recognised and meaning.final_in_callback and not callback.paid
 
 
 def _not_paid(transaction: Transaction, callback: StkCallback) -> Settlement:
@@ -89,6 +98,8 @@ def _not_paid(transaction: Transaction, callback: StkCallback) -> Settlement:
         return Settlement(Verdict.CONFLICT, conflict=ConflictKind.FAILED_AFTER_COMPLETED)
     if transaction.status is Status.FAILED:
         return Settlement(Verdict.DUPLICATE)
+    if meaning.queries_before_failed:
+        return Settlement(Verdict.UNCONFIRMED)
     ending = failed(callback.result_code, callback.result_desc, settled_by="callback")
     return Settlement(Verdict.FAIL, ending)
 

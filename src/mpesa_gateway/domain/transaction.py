@@ -167,7 +167,30 @@ def result_meaning(transaction: Transaction) -> ResultMeaning | None:
         return pushed
     if transaction.failure_reason == RESOLVED_FAILED.reason:
         return RESOLVED_FAILED
-    return meaning_of(transaction.result_code or "0")
+    return meaning_of(transaction.result_code or "0", transaction.result_desc)
+
+
+def result_of(transaction: Transaction) -> dict[str, Any] | None:
+    """`result` in views and webhooks: what the end means, and what to tell the customer."""
+    meaning = result_meaning(transaction)
+    if meaning is None:
+        return None
+    return {
+        "code": transaction.result_code or meaning.code or None,
+        "reason": meaning.reason,
+        "cause": meaning.cause,
+        "message": {"en": meaning.en, "sw": meaning.sw},
+        "customer_may_retry": meaning.customer_may_retry,
+        "recognised": meaning.recognised,
+    }
+
+
+def metadata_of(transaction: Transaction) -> dict[str, Any] | None:
+    """`metadata` in views and webhooks. A phone is text; earlier releases stored a number."""
+    metadata = transaction.metadata
+    if metadata is None or not isinstance(metadata.get("PhoneNumber"), int):
+        return metadata
+    return {**metadata, "PhoneNumber": str(metadata["PhoneNumber"])}
 
 
 @dataclass(frozen=True)

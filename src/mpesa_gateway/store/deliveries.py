@@ -34,10 +34,13 @@ class NewDelivery:
 def insert(conn: Connection, delivery: NewDelivery, now: datetime) -> int:
     """The new delivery's id. A second delivery of the same end breaks a constraint."""
     cursor = conn.execute(
-        "INSERT INTO deliveries (webhook_id, transaction_id, conflict_id, merchant, type, url,"
-        " origin, body, next_attempt_at, created_at, traceparent)"
-        " VALUES (%(webhook_id)s, %(transaction)s, %(conflict)s, %(merchant)s, %(type)s, %(url)s,"
-        " %(origin)s, %(body)s, %(now)s, %(now)s, %(traceparent)s) RETURNING id",
+        """
+        INSERT INTO deliveries (webhook_id, transaction_id, conflict_id, merchant, type, url,
+            origin, body, next_attempt_at, created_at, traceparent)
+        VALUES (%(webhook_id)s, %(transaction)s, %(conflict)s, %(merchant)s, %(type)s, %(url)s,
+            %(origin)s, %(body)s, %(now)s, %(now)s, %(traceparent)s)
+        RETURNING id
+        """,
         {**asdict(delivery), "now": now},
     )
     row = cursor.fetchone()
@@ -74,34 +77,42 @@ class Delivery:
 
 
 # A later webhook of a transaction waits for the earlier one, so that it never overtakes it.
-_DUE: LiteralString = (
-    "SELECT d.id, d.webhook_id, d.transaction_id, d.merchant, d.url, d.origin, d.body,"
-    " d.attempts_made, d.failures, d.claim, d.lease_until, d.created_at, d.traceparent,"
-    " d.next_attempt_at > d.created_at OR EXISTS (SELECT FROM deliveries e"
-    " WHERE e.transaction_id = d.transaction_id AND e.id < d.id"
-    " AND e.finished_at > d.created_at) AS held_back,"
-    " t.internal_transaction_id AS public_id, f.merchant IS NOT NULL AS endpoint_fails,"
-    " f.parked_until"
-    " FROM deliveries d JOIN transactions t ON t.id = d.transaction_id"
-    " LEFT JOIN failing_endpoints f ON f.merchant = d.merchant AND f.origin = d.origin"
-    " WHERE d.id = %s AND d.state || '' = 'PENDING' AND d.next_attempt_at <= %s"
-    " AND (d.lease_until IS NULL OR d.lease_until <= %s)"
-    " AND NOT EXISTS (SELECT FROM deliveries e WHERE e.transaction_id = d.transaction_id"
-    " AND e.id < d.id AND e.state || '' = 'PENDING')"
-)
+IN_TURN: LiteralString = """NOT EXISTS (
+    SELECT FROM deliveries e
+     WHERE e.transaction_id = d.transaction_id AND e.id < d.id AND e.state || '' = 'PENDING'
+)"""
+_DUE: LiteralString = f"""
+    SELECT d.id, d.webhook_id, d.transaction_id, d.merchant, d.url, d.origin, d.body,
+           d.attempts_made, d.failures, d.claim, d.lease_until, d.created_at, d.traceparent,
+           d.next_attempt_at > d.created_at OR EXISTS (
+               SELECT FROM deliveries e
+                WHERE e.transaction_id = d.transaction_id AND e.id < d.id
+                  AND e.finished_at > d.created_at
+           ) AS held_back,
+           t.internal_transaction_id AS public_id, f.merchant IS NOT NULL AS endpoint_fails,
+           f.parked_until
+      FROM deliveries d
+      JOIN transactions t ON t.id = d.transaction_id
+      LEFT JOIN failing_endpoints f ON f.merchant = d.merchant AND f.origin = d.origin
+     WHERE d.id = %(id)s
+       AND d.state || '' = 'PENDING'
+       AND d.next_attempt_at <= %(now)s
+       AND (d.lease_until IS NULL OR d.lease_until <= %(now)s)
+       AND {IN_TURN}
+"""  # noqa: S608 - a constant
 
 
 def find_due(conn: Connection, delivery_id: int, now: datetime) -> Delivery | None:
     """The delivery; None when it is not due or another worker has it."""
     cursor = conn.cursor(row_factory=class_row(Delivery))
-    cursor.execute(_DUE, [delivery_id, now, now])
+    cursor.execute(_DUE, {"id": delivery_id, "now": now})
     return cursor.fetchone()
 
 
 def lock_due(conn: Connection, delivery_id: int, now: datetime) -> Delivery | None:
     """The same, locked."""
     cursor = conn.cursor(row_factory=class_row(Delivery))
-    cursor.execute(_DUE + " FOR UPDATE OF d SKIP LOCKED", [delivery_id, now, now])
+    cursor.execute(f"{_DUE} FOR UPDATE OF d SKIP LOCKED", {"id": delivery_id, "now": now})
     return cursor.fetchone()
 
 
@@ -123,18 +134,37 @@ def start_found(
     """
     cursor = conn.cursor(row_factory=class_row(Started))
     cursor.execute(
-        "WITH claimed AS (UPDATE deliveries SET claim = claim + 1, lease_until = %s,"
-        " attempts_made = attempts_made + 1, waits_for_endpoint = FALSE"
-        " WHERE id = (SELECT id FROM deliveries d WHERE id = %s AND claim = %s"
-        " AND state || '' = 'PENDING' AND next_attempt_at <= %s AND lease_until IS NULL"
-        " AND NOT EXISTS (SELECT FROM deliveries e WHERE e.transaction_id = d.transaction_id"
-        " AND e.id < d.id AND e.state || '' = 'PENDING') FOR UPDATE SKIP LOCKED)"
-        " RETURNING id, transaction_id, claim, attempts_made, failures)"
-        " INSERT INTO webhook_attempts (transaction_id, delivery_id, attempt_number, attempted_at)"
-        " SELECT transaction_id, id, attempts_made, %s FROM claimed"
-        " RETURNING (SELECT claim FROM claimed), attempt_number AS number,"
-        " (SELECT failures FROM claimed)",
-        [lease_until, delivery.id, delivery.claim, now, now],
+        """
+        WITH claimed AS (
+            UPDATE deliveries
+               SET claim = claim + 1, lease_until = %(lease_until)s,
+                   attempts_made = attempts_made + 1, waits_for_endpoint = FALSE
+             WHERE id = (
+                 SELECT id
+                   FROM deliveries d
+                  WHERE id = %(id)s
+                    AND claim = %(claim)s
+                    AND state || '' = 'PENDING'
+                    AND next_attempt_at <= %(now)s
+                    AND lease_until IS NULL
+                    AND NOT EXISTS (
+                        SELECT
+                          FROM deliveries e
+                         WHERE e.transaction_id = d.transaction_id
+                           AND e.id < d.id
+                           AND e.state || '' = 'PENDING'
+                    )
+                    FOR UPDATE SKIP LOCKED
+             )
+            RETURNING id, transaction_id, claim, attempts_made, failures
+        )
+        INSERT INTO webhook_attempts (transaction_id, delivery_id, attempt_number, attempted_at)
+        SELECT transaction_id, id, attempts_made, %(now)s
+          FROM claimed
+        RETURNING (SELECT claim FROM claimed), attempt_number AS number,
+            (SELECT failures FROM claimed)
+        """,
+        {"lease_until": lease_until, "id": delivery.id, "claim": delivery.claim, "now": now},
     )
     return cursor.fetchone()
 
@@ -144,13 +174,21 @@ def start_attempt(
 ) -> int:
     """Claim the delivery and write the attempt's row, before anything leaves; the claim number."""
     cursor = conn.execute(
-        "WITH claimed AS (UPDATE deliveries SET claim = claim + 1, lease_until = %s,"
-        " attempts_made = attempts_made + 1, failures = %s, waits_for_endpoint = FALSE"
-        " WHERE id = %s RETURNING id, transaction_id, attempts_made, claim)"
-        " INSERT INTO webhook_attempts (transaction_id, delivery_id, attempt_number, attempted_at)"
-        " SELECT transaction_id, id, attempts_made, %s FROM claimed"
-        " RETURNING (SELECT claim FROM claimed)",
-        [lease_until, failures, delivery.id, now],
+        """
+        WITH claimed AS (
+            UPDATE deliveries
+               SET claim = claim + 1, lease_until = %(lease_until)s,
+                   attempts_made = attempts_made + 1, failures = %(failures)s,
+                   waits_for_endpoint = FALSE
+             WHERE id = %(id)s
+            RETURNING id, transaction_id, attempts_made, claim
+        )
+        INSERT INTO webhook_attempts (transaction_id, delivery_id, attempt_number, attempted_at)
+        SELECT transaction_id, id, attempts_made, %(now)s
+          FROM claimed
+        RETURNING (SELECT claim FROM claimed)
+        """,
+        {"lease_until": lease_until, "failures": failures, "id": delivery.id, "now": now},
     )
     row = cursor.fetchone()
     assert row is not None
@@ -161,10 +199,15 @@ def start_attempt(
 def save_unknown(conn: Connection, delivery_id: int) -> bool:
     """A worker died in the middle of a try: say so. False when there was no open try."""
     cursor = conn.execute(
-        "UPDATE webhook_attempts SET outcome = %s, error_message ="
-        " 'The worker stopped before the outcome was known; the endpoint may have seen it.'"
-        " WHERE delivery_id = %s AND outcome = 'started'",
-        [AttemptOutcome.UNKNOWN, delivery_id],
+        """
+        UPDATE webhook_attempts
+           SET outcome = %(unknown)s,
+               error_message = 'The worker stopped before the outcome was known;'
+                            ' the endpoint may have seen it.'
+         WHERE delivery_id = %(delivery_id)s
+           AND outcome = 'started'
+        """,
+        {"unknown": AttemptOutcome.UNKNOWN, "delivery_id": delivery_id},
     )
     return cursor.rowcount > 0
 
@@ -180,19 +223,23 @@ def finish_claim(
 ) -> bool:
     """Store what comes next and give the lease back. False when the claim is no longer ours."""
     cursor = conn.execute(
-        "UPDATE deliveries SET state = %s, next_attempt_at = %s, failures = %s, lease_until = NULL,"
-        " waits_for_endpoint = FALSE,"
-        " finished_at = CASE WHEN %s = 'PENDING' THEN NULL ELSE %s::timestamptz END"
-        " WHERE id = %s AND claim = %s AND state || '' = 'PENDING'",
-        [
-            following.state,
-            following.next_attempt_at,
-            failures,
-            following.state,
-            now,
-            delivery_id,
-            claim,
-        ],
+        """
+        UPDATE deliveries
+           SET state = %(state)s, next_attempt_at = %(next_attempt_at)s,
+               failures = %(failures)s, lease_until = NULL, waits_for_endpoint = FALSE,
+               finished_at = CASE WHEN %(state)s <> 'PENDING' THEN %(now)s::timestamptz END
+         WHERE id = %(delivery_id)s
+           AND claim = %(claim)s
+           AND state || '' = 'PENDING'
+        """,
+        {
+            "state": following.state,
+            "next_attempt_at": following.next_attempt_at,
+            "failures": failures,
+            "now": now,
+            "delivery_id": delivery_id,
+            "claim": claim,
+        },
     )
     return cursor.rowcount == 1
 
@@ -217,18 +264,35 @@ def finish_attempt(
     """How a try ended and what comes next, in one statement. None when the claim is not ours."""
     cursor = conn.cursor(row_factory=class_row(Finished))
     cursor.execute(
-        "WITH finished AS (UPDATE deliveries SET state = %(state)s,"
-        " next_attempt_at = %(next)s, failures = %(failures)s, lease_until = NULL,"
-        " waits_for_endpoint = FALSE, finished_at ="
-        " CASE WHEN %(state)s = 'PENDING' THEN NULL ELSE %(now)s::timestamptz END"
-        " WHERE id = %(id)s AND claim = %(claim)s AND state || '' = 'PENDING'"
-        " RETURNING id, transaction_id),"
-        " told AS (UPDATE webhook_attempts SET outcome = %(outcome)s, success = %(success)s,"
-        " response_status_code = %(status)s, response_time_ms = %(ms)s, error_message = %(error)s"
-        " WHERE delivery_id = (SELECT id FROM finished) AND attempt_number = %(number)s"
-        " AND outcome = 'started')"
-        " SELECT (SELECT min(d.id) FROM deliveries d WHERE d.transaction_id = f.transaction_id"
-        " AND d.state || '' = 'PENDING' AND d.id <> f.id) AS successor FROM finished f",
+        """
+        WITH finished AS (
+            UPDATE deliveries
+               SET state = %(state)s, next_attempt_at = %(next)s, failures = %(failures)s,
+                   lease_until = NULL, waits_for_endpoint = FALSE,
+                   finished_at = CASE WHEN %(state)s <> 'PENDING'
+                                      THEN %(now)s::timestamptz END
+             WHERE id = %(id)s
+               AND claim = %(claim)s
+               AND state || '' = 'PENDING'
+            RETURNING id, transaction_id
+        ), attempt AS (
+            UPDATE webhook_attempts
+               SET outcome = %(outcome)s, success = %(success)s,
+                   response_status_code = %(status)s, response_time_ms = %(ms)s,
+                   error_message = %(error)s, response_body = %(answered)s
+             WHERE delivery_id = (SELECT id FROM finished)
+               AND attempt_number = %(number)s
+               AND outcome = 'started'
+        )
+        SELECT (
+            SELECT min(d.id)
+              FROM deliveries d
+             WHERE d.transaction_id = f.transaction_id
+               AND d.state || '' = 'PENDING'
+               AND d.id <> f.id
+        ) AS successor
+          FROM finished f
+        """,
         {
             "state": following.state,
             "next": following.next_attempt_at,
@@ -241,6 +305,7 @@ def finish_attempt(
             "status": attempt.response_status_code,
             "ms": attempt.response_time_ms,
             "error": attempt.error_message,
+            "answered": attempt.response_body,
             "number": started.number,
         },
     )
@@ -252,9 +317,14 @@ def postpone(
 ) -> None:
     """Wait without using up a try."""
     conn.execute(
-        "UPDATE deliveries SET next_attempt_at = %s, lease_until = NULL, waits_for_endpoint = %s"
-        " WHERE id = %s AND state || '' = 'PENDING'",
-        [until, waits_for_endpoint, delivery_id],
+        """
+        UPDATE deliveries
+           SET next_attempt_at = %(until)s, lease_until = NULL,
+               waits_for_endpoint = %(waits_for_endpoint)s
+         WHERE id = %(delivery_id)s
+           AND state || '' = 'PENDING'
+        """,
+        {"until": until, "waits_for_endpoint": waits_for_endpoint, "delivery_id": delivery_id},
     )
 
 
@@ -263,11 +333,22 @@ def wake_waiting(
 ) -> list[int]:
     """The endpoint answers again: offer what waited for it."""
     cursor = conn.execute(
-        "UPDATE deliveries SET next_attempt_at = %s, waits_for_endpoint = FALSE"
-        " WHERE id IN (SELECT id FROM deliveries WHERE merchant = %s AND origin = %s"
-        " AND waits_for_endpoint ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)"
-        " RETURNING id",
-        [now, merchant, origin, limit],
+        """
+        UPDATE deliveries
+           SET next_attempt_at = %(now)s, waits_for_endpoint = FALSE
+         WHERE id IN (
+             SELECT id
+               FROM deliveries
+              WHERE merchant = %(merchant)s
+                AND origin = %(origin)s
+                AND waits_for_endpoint
+              ORDER BY id
+              LIMIT %(limit)s
+                FOR UPDATE SKIP LOCKED
+         )
+        RETURNING id
+        """,
+        {"now": now, "merchant": merchant, "origin": origin, "limit": limit},
     )
     return sorted(row[0] for row in cursor)
 
@@ -292,29 +373,28 @@ def list_due(
     """
     cursor = conn.cursor(row_factory=class_row(DueDelivery))
     cursor.execute(
-        "SELECT id, attempts_made = 0 AND next_attempt_at = created_at AND NOT EXISTS"
-        " (SELECT FROM failing_endpoints f WHERE f.merchant = d.merchant AND f.origin = d.origin)"
-        " AS fresh FROM deliveries d"
-        " WHERE state = 'PENDING' AND next_attempt_at <= %s"
-        " AND (attempts_made > 0 OR next_attempt_at <= %s)"
-        " AND (lease_until IS NULL OR lease_until <= %s)"
-        " AND NOT EXISTS (SELECT FROM deliveries e WHERE e.transaction_id = d.transaction_id"
-        " AND e.id < d.id AND e.state || '' = 'PENDING')"
-        " ORDER BY next_attempt_at LIMIT %s",
-        [now, fresh_before, now, limit],
+        """
+        SELECT id, attempts_made = 0 AND next_attempt_at = created_at AND NOT EXISTS (
+            SELECT
+              FROM failing_endpoints f
+             WHERE f.merchant = d.merchant
+               AND f.origin = d.origin
+        ) AS fresh
+          FROM deliveries d
+         WHERE state = 'PENDING'
+           AND next_attempt_at <= %(now)s
+           AND (attempts_made > 0 OR next_attempt_at <= %(fresh_before)s)
+           AND (lease_until IS NULL OR lease_until <= %(now)s)
+           AND NOT EXISTS (
+               SELECT
+                 FROM deliveries e
+                WHERE e.transaction_id = d.transaction_id
+                  AND e.id < d.id
+                  AND e.state || '' = 'PENDING'
+           )
+         ORDER BY next_attempt_at
+         LIMIT %(limit)s
+        """,
+        {"now": now, "fresh_before": fresh_before, "limit": limit},
     )
     return cursor.fetchall()
-
-
-def redeliver(
-    conn: Connection, transaction: int, now: datetime, *, only: int | None = None
-) -> list[int]:
-    """Start a new round of a transaction's deliveries that nobody is trying now; their ids."""
-    cursor = conn.execute(
-        "UPDATE deliveries SET state = 'PENDING', failures = 0, next_attempt_at = %s,"
-        " finished_at = NULL, waits_for_endpoint = FALSE"
-        " WHERE transaction_id = %s AND (%s::bigint IS NULL OR id = %s)"
-        " AND (lease_until IS NULL OR lease_until <= %s) RETURNING id",
-        [now, transaction, only, only, now],
-    )
-    return sorted(row[0] for row in cursor)

@@ -10,7 +10,11 @@ from mpesa_gateway.store.pool import Connection
 def list_parked_merchants(conn: Connection) -> list[str]:
     """Whose endpoints have failed so often that they are left alone, or just being tried."""
     cursor = conn.execute(
-        "SELECT DISTINCT merchant FROM failing_endpoints WHERE parked_until IS NOT NULL"
+        """
+        SELECT DISTINCT merchant
+          FROM failing_endpoints
+         WHERE parked_until IS NOT NULL
+        """
     )
     return [row[0] for row in cursor]
 
@@ -23,9 +27,14 @@ def take_probe(
     False when the endpoint is not a parked one whose pause is over.
     """
     cursor = conn.execute(
-        "UPDATE failing_endpoints SET parked_until = %s"
-        " WHERE merchant = %s AND origin = %s AND parked_until <= %s",
-        [until, merchant, origin, now],
+        """
+        UPDATE failing_endpoints
+           SET parked_until = %(until)s
+         WHERE merchant = %(merchant)s
+           AND origin = %(origin)s
+           AND parked_until <= %(now)s
+        """,
+        {"until": until, "merchant": merchant, "origin": origin, "now": now},
     )
     return cursor.rowcount == 1
 
@@ -33,19 +42,27 @@ def take_probe(
 def probe_now(conn: Connection, merchant: str, now: datetime) -> None:
     """End the pause of a merchant's parked endpoints, on a person's word: one try may feel now."""
     conn.execute(
-        "UPDATE failing_endpoints SET parked_until = %s WHERE merchant = %s AND parked_until > %s",
-        [now, merchant, now],
+        """
+        UPDATE failing_endpoints
+           SET parked_until = %(now)s
+         WHERE merchant = %(merchant)s
+           AND parked_until > %(now)s
+        """,
+        {"now": now, "merchant": merchant},
     )
 
 
 def count_failure(conn: Connection, merchant: str, origin: str, now: datetime) -> int:
     """One more failure in a row; how many there are."""
     cursor = conn.execute(
-        "INSERT INTO failing_endpoints (merchant, origin, failures_in_row, failing_since)"
-        " VALUES (%s, %s, 1, %s) ON CONFLICT (merchant, origin) DO UPDATE"
-        " SET failures_in_row = failing_endpoints.failures_in_row + 1"
-        " RETURNING failures_in_row",
-        [merchant, origin, now],
+        """
+        INSERT INTO failing_endpoints (merchant, origin, failures_in_row, failing_since)
+        VALUES (%(merchant)s, %(origin)s, 1, %(now)s)
+            ON CONFLICT (merchant, origin) DO UPDATE
+           SET failures_in_row = failing_endpoints.failures_in_row + 1
+        RETURNING failures_in_row
+        """,
+        {"merchant": merchant, "origin": origin, "now": now},
     )
     row = cursor.fetchone()
     assert row is not None
@@ -56,14 +73,24 @@ def count_failure(conn: Connection, merchant: str, origin: str, now: datetime) -
 def park(conn: Connection, merchant: str, origin: str, until: datetime) -> None:
     """Leave the endpoint alone until then."""
     conn.execute(
-        "UPDATE failing_endpoints SET parked_until = %s WHERE merchant = %s AND origin = %s",
-        [until, merchant, origin],
+        """
+        UPDATE failing_endpoints
+           SET parked_until = %(until)s
+         WHERE merchant = %(merchant)s
+           AND origin = %(origin)s
+        """,
+        {"until": until, "merchant": merchant, "origin": origin},
     )
 
 
 def forgive(conn: Connection, merchant: str, origin: str) -> bool:
     """The endpoint answered: nothing is held against it. True when something was."""
     cursor = conn.execute(
-        "DELETE FROM failing_endpoints WHERE merchant = %s AND origin = %s", [merchant, origin]
+        """
+        DELETE FROM failing_endpoints
+         WHERE merchant = %(merchant)s
+           AND origin = %(origin)s
+        """,
+        {"merchant": merchant, "origin": origin},
     )
     return cursor.rowcount == 1

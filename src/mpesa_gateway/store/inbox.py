@@ -17,7 +17,7 @@ from functools import lru_cache
 from psycopg.rows import args_row
 
 from mpesa_gateway.domain.ids import CallbackToken
-from mpesa_gateway.store import arrays
+from mpesa_gateway.store import binary_arrays
 from mpesa_gateway.store.pool import Connection
 
 
@@ -25,8 +25,15 @@ class Verdict(Enum):
     """How a callback was taken."""
 
     KEPT = "kept"
+    # A token of ours whose payment is not in this database: kept too, by the payment's id.
+    ORPHAN = "orphan"
     UNKNOWN_TOKEN = "unknown_token"  # noqa: S105 - a reason
     NOT_ALLOWED = "not_allowed"
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether its sender is answered 200."""
+        return self in (Verdict.KEPT, Verdict.ORPHAN)
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,10 @@ NOBODY = Denial()
 
 @dataclass(frozen=True)
 class NewCallback:
-    """A callback to keep. `token` is None on the plain path; `copies` counts equals."""
+    """A callback to keep. `token` is None on the plain path; `copies` counts equals.
+
+    `is_ours`: the token carries a MAC of this gateway, whether or not its payment is known.
+    """
 
     token: CallbackToken | None
     body: bytes
@@ -56,6 +66,12 @@ class NewCallback:
     denied: Denial = NOBODY
     copies: int = 1
     traceparent: str | None = None
+    is_ours: bool = False
+
+    @property
+    def payment(self) -> uuid.UUID | None:
+        """The payment that its token names."""
+        return None if self.token is None else self.token.transaction
 
 
 @dataclass(frozen=True)
@@ -80,11 +96,13 @@ _KEEP = (
     " WHEN t.callback_secret_sha256 = u.secret_sha256 THEN CASE"
     "  WHEN u.is_denied OR coalesce((%b::jsonb[])[u.denials] ? t.merchant, false)"
     "  THEN 'not_allowed' ELSE 'kept' END"
+    " WHEN t.id IS NULL AND u.is_ours THEN"
+    "  CASE WHEN u.is_denied THEN 'not_allowed' ELSE 'orphan' END"
     " ELSE 'unknown_token' END AS verdict"
     " FROM unnest(%b::uuid[], %b::bytea[], %b::bool[], %b::int[], %b::bytea[], %b::bytea[],"
-    "  %b::text[], %b::text[], %b::timestamptz[], %b::int[], %b::text[]) WITH ORDINALITY"
-    "  AS u (uid, secret_sha256, is_denied, denials, body, body_sha256,"
-    "  headers, source, received_at, copies, traceparent, number)"
+    "  %b::text[], %b::text[], %b::timestamptz[], %b::int[], %b::text[], %b::bool[])"
+    "  WITH ORDINALITY AS u (uid, secret_sha256, is_denied, denials, body, body_sha256,"
+    "  headers, source, received_at, copies, traceparent, is_ours, number)"
     " LEFT JOIN LATERAL (SELECT id, merchant, callback_secret_sha256 FROM transactions"
     "  WHERE internal_transaction_id = u.uid OFFSET 0) AS t ON true"
     "), kept AS ("
@@ -97,8 +115,22 @@ _KEEP = (
     "  SET copies = callbacks.copies + excluded.copies,"
     "  last_received_at = excluded.last_received_at"
     " RETURNING id, xmax = 0 AS is_new"
+    "), orphaned AS ("
+    " INSERT INTO callbacks (orphan_of, by_token, body, body_sha256, headers, source,"
+    "  received_at, last_received_at, copies, next_attempt_at, traceparent, state, outcome,"
+    "  applied_at)"
+    " SELECT uid, false, body, body_sha256, headers::jsonb, source::inet,"
+    "  received_at, received_at, copies, received_at, traceparent, 'QUARANTINED', 'orphan',"
+    "  received_at"
+    " FROM asked WHERE verdict = 'orphan' ORDER BY uid, body_sha256"
+    " ON CONFLICT (orphan_of, body_sha256) WHERE orphan_of IS NOT NULL DO UPDATE"
+    "  SET copies = callbacks.copies + excluded.copies,"
+    "  last_received_at = excluded.last_received_at"
+    # Nobody can apply it yet, so no worker is to be woken up.
+    " RETURNING id, false AS is_new"
     ") SELECT number, verdict, NULL::bigint AS id, NULL::bool AS is_new FROM asked"
     " UNION ALL SELECT NULL, NULL, id, is_new FROM kept"
+    " UNION ALL SELECT NULL, NULL, id, is_new FROM orphaned"
 )
 
 
@@ -119,8 +151,9 @@ def keep(conn: Connection, batch: Sequence[NewCallback]) -> Taken:
         kept += 1
         if is_new:
             new.append(callback_id)
-    if kept != verdicts.count(Verdict.KEPT):
-        raise IncompleteError(f"{kept} rows for {verdicts.count(Verdict.KEPT)} callbacks")
+    wanted = sum(verdict.is_stored for verdict in verdicts)
+    if kept != wanted:
+        raise IncompleteError(f"{kept} rows for {wanted} callbacks")
     return Taken(verdicts, new)
 
 
@@ -132,18 +165,19 @@ def _parameters(batch: Sequence[NewCallback]) -> list[bytes]:
         if it.denied.merchants is not None:
             denials.setdefault(it.denied.merchants, len(denials) + 1)
     return [
-        arrays.jsonb_array(denials),
-        arrays.uuid_array([None if it is None else it.transaction for it in tokens]),
-        arrays.bytea_array([None if it is None else it.secret_sha256 for it in tokens]),
-        arrays.bool_array([it.denied.everybody for it in batch]),
-        arrays.int4_array([denials.get(it.denied.merchants or "") for it in batch]),
-        arrays.bytea_array([it.body for it in batch]),
-        arrays.bytea_array([it.body_sha256 for it in batch]),
-        arrays.text_array([_as_json(tuple(it.headers.items())) for it in batch]),
-        arrays.text_array([it.source for it in batch]),
-        arrays.timestamptz_array([it.received_at for it in batch]),
-        arrays.int4_array([it.copies for it in batch]),
-        arrays.text_array([it.traceparent for it in batch]),
+        binary_arrays.jsonb_array(denials),
+        binary_arrays.uuid_array([None if it is None else it.transaction for it in tokens]),
+        binary_arrays.bytea_array([None if it is None else it.secret_sha256 for it in tokens]),
+        binary_arrays.bool_array([it.denied.everybody for it in batch]),
+        binary_arrays.int4_array([denials.get(it.denied.merchants or "") for it in batch]),
+        binary_arrays.bytea_array([it.body for it in batch]),
+        binary_arrays.bytea_array([it.body_sha256 for it in batch]),
+        binary_arrays.text_array([_as_json(tuple(it.headers.items())) for it in batch]),
+        binary_arrays.text_array([it.source for it in batch]),
+        binary_arrays.timestamptz_array([it.received_at for it in batch]),
+        binary_arrays.int4_array([it.copies for it in batch]),
+        binary_arrays.text_array([it.traceparent for it in batch]),
+        binary_arrays.bool_array([it.is_ours for it in batch]),
     ]
 
 
@@ -171,3 +205,17 @@ def find_token_owners(conn: Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.U
         [list(ids)],
     )
     return {owner.id: owner for owner in cursor}
+
+
+def find_merchant(conn: Connection, token: CallbackToken) -> str | None:
+    """Whose payment the token is of; None when its payment or its secret is not known."""
+    row = conn.execute(
+        """
+        SELECT merchant
+          FROM transactions
+         WHERE internal_transaction_id = %(id)s
+           AND callback_secret_sha256 = %(secret_sha256)s
+        """,
+        {"id": token.transaction, "secret_sha256": token.secret_sha256},
+    ).fetchone()
+    return row[0] if row else None

@@ -53,7 +53,14 @@ def _redelivery(**columns: Any) -> Redelivery:
 def find_from(conn: Connection, delivery_id: int) -> tuple[int, datetime] | None:
     """The first delivery at or after this id, and when it was written."""
     cursor = conn.execute(
-        "SELECT id, created_at FROM deliveries WHERE id >= %s ORDER BY id LIMIT 1", [delivery_id]
+        """
+        SELECT id, created_at
+          FROM deliveries
+         WHERE id >= %(delivery_id)s
+         ORDER BY id
+         LIMIT 1
+        """,
+        {"delivery_id": delivery_id},
     )
     row = cursor.fetchone()
     return (row[0], row[1]) if row else None
@@ -73,21 +80,23 @@ def insert(
     """The new order, due at once."""
     cursor = conn.cursor(row_factory=kwargs_row(_redelivery))
     cursor.execute(
-        "INSERT INTO redeliveries (merchant, since, until, states, requested_by, requested_at,"
-        " first_id, position, last_id, next_at)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING *",
-        [
-            order.merchant,
-            order.since,
-            order.until,
-            list(order.states),
-            order.requested_by,
-            now,
-            first_id,
-            first_id,
-            last_id,
-            now,
-        ],
+        """
+        INSERT INTO redeliveries (merchant, since, until, states, requested_by, requested_at,
+            first_id, position, last_id, next_at)
+        VALUES (%(merchant)s, %(since)s, %(until)s, %(states)s, %(requested_by)s, %(now)s,
+            %(first_id)s, %(first_id)s, %(last_id)s, %(now)s)
+        RETURNING *
+        """,
+        {
+            "merchant": order.merchant,
+            "since": order.since,
+            "until": order.until,
+            "states": list(order.states),
+            "requested_by": order.requested_by,
+            "now": now,
+            "first_id": first_id,
+            "last_id": last_id,
+        },
     )
     inserted = cursor.fetchone()
     assert inserted is not None
@@ -97,7 +106,14 @@ def insert(
 def list_due(conn: Connection, now: datetime, limit: int) -> list[int]:
     """Orders with something left to look at."""
     cursor = conn.execute(
-        "SELECT id FROM redeliveries WHERE next_at <= %s ORDER BY next_at LIMIT %s", [now, limit]
+        """
+        SELECT id
+          FROM redeliveries
+         WHERE next_at <= %(now)s
+         ORDER BY next_at
+         LIMIT %(limit)s
+        """,
+        {"now": now, "limit": limit},
     )
     return [row[0] for row in cursor]
 
@@ -106,18 +122,29 @@ def lock_due(conn: Connection, redelivery_id: int, now: datetime) -> Redelivery 
     """The order, locked; None when it is done, not due, or another worker is at it."""
     cursor = conn.cursor(row_factory=kwargs_row(_redelivery))
     cursor.execute(
-        "SELECT * FROM redeliveries WHERE id = %s AND next_at <= %s FOR UPDATE SKIP LOCKED",
-        [redelivery_id, now],
+        """
+        SELECT *
+          FROM redeliveries
+         WHERE id = %(redelivery_id)s
+           AND next_at <= %(now)s
+           FOR UPDATE SKIP LOCKED
+        """,
+        {"redelivery_id": redelivery_id, "now": now},
     )
     return cursor.fetchone()
 
 
-def count_due(conn: Connection, now: datetime, most: int) -> int:
-    """How many webhooks are due now, counted up to `most`."""
+def count_due(conn: Connection, merchant: str, now: datetime, most: int) -> int:
+    """How many webhooks of the merchant are due now, counted up to `most`."""
     row = conn.execute(
-        "SELECT count(*) FROM (SELECT FROM deliveries WHERE state = 'PENDING'"
-        " AND next_attempt_at <= %s LIMIT %s) due",
-        [now, most],
+        """
+        SELECT count(*)
+          FROM (SELECT
+                  FROM deliveries
+                 WHERE merchant = %(merchant)s AND next_attempt_at <= %(now)s
+                 LIMIT %(most)s) due
+        """,
+        {"merchant": merchant, "now": now, "most": most},
     ).fetchone()
     assert row is not None
     counted: int = row[0]
@@ -127,9 +154,18 @@ def count_due(conn: Connection, now: datetime, most: int) -> int:
 def find_window_end(conn: Connection, order: Redelivery, size: int) -> int | None:
     """The last id of the next `size` deliveries of anybody, None when nothing is left."""
     row = conn.execute(
-        "SELECT max(id) FROM (SELECT id FROM deliveries WHERE id > %s AND id <= %s"
-        " ORDER BY id LIMIT %s) w",
-        [order.position, order.last_id, size],
+        """
+        SELECT max(id)
+          FROM (
+              SELECT id
+                FROM deliveries
+               WHERE id > %(position)s
+                 AND id <= %(last_id)s
+               ORDER BY id
+               LIMIT %(size)s
+          ) w
+        """,
+        {"position": order.position, "last_id": order.last_id, "size": size},
     ).fetchone()
     return row[0] if row else None
 
@@ -141,20 +177,38 @@ def offer_window(conn: Connection, order: Redelivery, end: int, now: datetime) -
     gets an event row.
     """
     cursor = conn.execute(
-        "WITH chosen AS (SELECT id, transaction_id, coalesce(lease_until > %(now)s, FALSE) AS held"
-        " FROM deliveries WHERE id > %(position)s AND id <= %(end)s AND merchant = %(merchant)s"
-        " AND state = ANY(%(states)s) AND created_at >= %(since)s AND created_at <= %(until)s"
-        " ORDER BY id FOR UPDATE),"
-        " kept AS (INSERT INTO redelivery_items (redelivery_id, delivery_id)"
-        " SELECT %(order)s, id FROM chosen),"
-        " offered AS (UPDATE deliveries SET state = 'PENDING', failures = 0,"
-        " next_attempt_at = %(now)s, finished_at = NULL, waits_for_endpoint = FALSE"
-        " WHERE id IN (SELECT id FROM chosen WHERE NOT held)),"
-        " told AS (INSERT INTO transaction_events (transaction_id, at, source, kind, detail)"
-        " SELECT DISTINCT transaction_id, %(now)s::timestamptz, 'person', 'redelivery',"
-        " jsonb_strip_nulls(jsonb_build_object('redelivery', %(order)s::bigint,"
-        " 'by', %(by)s::text)) FROM chosen)"
-        " SELECT count(*) FROM chosen",
+        """
+        WITH chosen AS (
+            SELECT id, transaction_id, coalesce(lease_until > %(now)s, FALSE) AS held
+              FROM deliveries
+             WHERE id > %(position)s
+               AND id <= %(end)s
+               AND merchant = %(merchant)s
+               AND state = ANY(%(states)s)
+               AND created_at >= %(since)s
+               AND created_at <= %(until)s
+             ORDER BY id
+               FOR UPDATE
+        ), items AS (
+            INSERT INTO redelivery_items (redelivery_id, delivery_id)
+            SELECT %(order)s, id
+              FROM chosen
+        ), offered AS (
+            UPDATE deliveries
+               SET state = 'PENDING', failures = 0, next_attempt_at = %(now)s,
+                   finished_at = NULL, waits_for_endpoint = FALSE
+             WHERE id IN (SELECT id FROM chosen WHERE NOT held)
+        ), events AS (
+            INSERT INTO transaction_events (transaction_id, at, source, kind, detail)
+            SELECT DISTINCT transaction_id, %(now)s::timestamptz, 'person', 'redelivery',
+                   jsonb_strip_nulls(
+                       jsonb_build_object('redelivery', %(order)s::bigint, 'by', %(by)s::text)
+                   )
+              FROM chosen
+        )
+        SELECT count(*)
+          FROM chosen
+        """,
         {
             "now": now,
             "position": order.position,
@@ -176,43 +230,75 @@ def offer_window(conn: Connection, order: Redelivery, end: int, now: datetime) -
 def save_progress(conn: Connection, redelivery_id: int, position: int, chosen: int) -> None:
     """So far everything up to `position` was looked at."""
     conn.execute(
-        "UPDATE redeliveries SET position = %s, chosen = chosen + %s WHERE id = %s",
-        [position, chosen, redelivery_id],
+        """
+        UPDATE redeliveries
+           SET position = %(position)s, chosen = chosen + %(chosen)s
+         WHERE id = %(redelivery_id)s
+        """,
+        {"position": position, "chosen": chosen, "redelivery_id": redelivery_id},
     )
 
 
 def finish(conn: Connection, redelivery_id: int, now: datetime) -> None:
     """Nothing is left to look at."""
     conn.execute(
-        "UPDATE redeliveries SET next_at = NULL, finished_at = %s, position = last_id"
-        " WHERE id = %s",
-        [now, redelivery_id],
+        """
+        UPDATE redeliveries
+           SET next_at = NULL, finished_at = %(now)s, position = last_id
+         WHERE id = %(redelivery_id)s
+        """,
+        {"now": now, "redelivery_id": redelivery_id},
     )
 
 
 def find(conn: Connection, redelivery_id: int) -> Redelivery | None:
     """One order."""
     cursor = conn.cursor(row_factory=kwargs_row(_redelivery))
-    cursor.execute("SELECT * FROM redeliveries WHERE id = %s", [redelivery_id])
+    cursor.execute(
+        "SELECT * FROM redeliveries WHERE id = %(redelivery_id)s", {"redelivery_id": redelivery_id}
+    )
     return cursor.fetchone()
 
 
 def list_newest(conn: Connection, limit: int) -> list[Redelivery]:
     """Orders, newest first."""
     cursor = conn.cursor(row_factory=kwargs_row(_redelivery))
-    cursor.execute("SELECT * FROM redeliveries ORDER BY id DESC LIMIT %s", [limit])
+    cursor.execute("SELECT * FROM redeliveries ORDER BY id DESC LIMIT %(limit)s", {"limit": limit})
     return cursor.fetchall()
 
 
 def count_states(conn: Connection, redelivery_ids: Sequence[int]) -> dict[int, dict[str, int]]:
     """What became of the deliveries that each order chose, by state."""
     cursor = conn.execute(
-        "SELECT i.redelivery_id, d.state, count(*) FROM redelivery_items i"
-        " JOIN deliveries d ON d.id = i.delivery_id WHERE i.redelivery_id = ANY(%s)"
-        " GROUP BY 1, 2",
-        [list(redelivery_ids)],
+        """
+        SELECT i.redelivery_id, d.state, count(*)
+          FROM redelivery_items i
+          JOIN deliveries d ON d.id = i.delivery_id
+         WHERE i.redelivery_id = ANY(%(redelivery_ids)s)
+         GROUP BY 1, 2
+        """,
+        {"redelivery_ids": list(redelivery_ids)},
     )
     counted: dict[int, dict[str, int]] = {it: {} for it in redelivery_ids}
     for redelivery_id, state, count in cursor:
         counted[redelivery_id][state] = count
     return counted
+
+
+def redeliver(
+    conn: Connection, transaction: int, now: datetime, *, only: int | None = None
+) -> list[int]:
+    """Start a new round of a transaction's deliveries that nobody is trying now; their ids."""
+    cursor = conn.execute(
+        """
+        UPDATE deliveries
+           SET state = 'PENDING', failures = 0, next_attempt_at = %(now)s, finished_at = NULL,
+               waits_for_endpoint = FALSE
+         WHERE transaction_id = %(transaction)s
+           AND (%(only)s::bigint IS NULL OR id = %(only)s)
+           AND (lease_until IS NULL OR lease_until <= %(now)s)
+        RETURNING id
+        """,
+        {"now": now, "transaction": transaction, "only": only},
+    )
+    return sorted(row[0] for row in cursor)

@@ -25,8 +25,12 @@ class Pass:
 def begin(conn: Connection, name: str, now: datetime) -> None:
     """Make the row of a pass that never ran."""
     conn.execute(
-        "INSERT INTO retention_passes (name, next_at) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-        [name, now],
+        """
+        INSERT INTO retention_passes (name, next_at)
+        VALUES (%(name)s, %(now)s)
+            ON CONFLICT DO NOTHING
+        """,
+        {"name": name, "now": now},
     )
 
 
@@ -34,9 +38,14 @@ def lock_due(conn: Connection, name: str, now: datetime) -> Pass | None:
     """The pass, locked; None when it is not due or another worker holds it."""
     cursor = conn.cursor(row_factory=class_row(Pass))
     cursor.execute(
-        "SELECT name, position, removed FROM retention_passes WHERE name = %s AND next_at <= %s"
-        " FOR UPDATE SKIP LOCKED",
-        [name, now],
+        """
+        SELECT name, position, removed
+          FROM retention_passes
+         WHERE name = %(name)s
+           AND next_at <= %(now)s
+           FOR UPDATE SKIP LOCKED
+        """,
+        {"name": name, "now": now},
     )
     return cursor.fetchone()
 
@@ -44,8 +53,12 @@ def lock_due(conn: Connection, name: str, now: datetime) -> Pass | None:
 def save(conn: Connection, name: str, *, position: int, removed: int, next_at: datetime) -> None:
     """Where the next batch begins, and when."""
     conn.execute(
-        "UPDATE retention_passes SET position = %s, removed = %s, next_at = %s WHERE name = %s",
-        [position, removed, next_at, name],
+        """
+        UPDATE retention_passes
+           SET position = %(position)s, removed = %(removed)s, next_at = %(next_at)s
+         WHERE name = %(name)s
+        """,
+        {"position": position, "removed": removed, "next_at": next_at, "name": name},
     )
 
 
@@ -53,8 +66,14 @@ def find_callbacks_end(conn: Connection, position: int, before: datetime) -> int
     """The last id of the next batch of old callbacks, None when what follows is younger."""
     return _last_old(
         conn.execute(
-            "SELECT id, received_at FROM callbacks WHERE id > %s ORDER BY id LIMIT %s",
-            [position, BATCH],
+            """
+            SELECT id, received_at
+              FROM callbacks
+             WHERE id > %(position)s
+             ORDER BY id
+             LIMIT %(limit)s
+            """,
+            {"position": position, "limit": BATCH},
         ).fetchall(),
         before,
     )
@@ -64,8 +83,14 @@ def find_attempts_end(conn: Connection, position: int, before: datetime) -> int 
     """The last id of the next batch of old attempts, None when what follows is younger."""
     return _last_old(
         conn.execute(
-            "SELECT id, attempted_at FROM webhook_attempts WHERE id > %s ORDER BY id LIMIT %s",
-            [position, BATCH],
+            """
+            SELECT id, attempted_at
+              FROM webhook_attempts
+             WHERE id > %(position)s
+             ORDER BY id
+             LIMIT %(limit)s
+            """,
+            {"position": position, "limit": BATCH},
         ).fetchall(),
         before,
     )
@@ -85,16 +110,34 @@ def remove_bodies(
     conflicts, and of payments whose webhooks have not ended are kept: somebody may need them.
     """
     cursor = conn.execute(
-        "UPDATE callbacks c SET body = '', headers = '{}', body_removed_at = %s"
-        " WHERE c.id > %s AND c.id <= %s AND c.received_at < %s AND c.state = 'APPLIED'"
-        " AND c.body_removed_at IS NULL"
-        " AND EXISTS (SELECT FROM transactions t WHERE t.id = c.transaction_id"
-        " AND t.status <> 'PENDING')"
-        " AND NOT EXISTS (SELECT FROM deliveries d WHERE d.transaction_id = c.transaction_id"
-        " AND d.state = 'PENDING')"
-        " AND NOT EXISTS (SELECT FROM conflicts f WHERE f.transaction_id = c.transaction_id"
-        " AND f.closed_at IS NULL)",
-        [now, position, end, before],
+        """
+        UPDATE callbacks c
+           SET body = '', headers = '{}', body_removed_at = %(now)s
+         WHERE c.id > %(position)s
+           AND c.id <= %(end)s
+           AND c.received_at < %(before)s
+           AND c.state = 'APPLIED'
+           AND c.body_removed_at IS NULL
+           AND EXISTS (
+               SELECT
+                 FROM transactions t
+                WHERE t.id = c.transaction_id
+                  AND t.status <> 'PENDING'
+           )
+           AND NOT EXISTS (
+               SELECT
+                 FROM deliveries d
+                WHERE d.transaction_id = c.transaction_id
+                  AND d.state = 'PENDING'
+           )
+           AND NOT EXISTS (
+               SELECT
+                 FROM conflicts f
+                WHERE f.transaction_id = c.transaction_id
+                  AND f.closed_at IS NULL
+           )
+        """,
+        {"now": now, "position": position, "end": end, "before": before},
     )
     return cursor.rowcount
 
@@ -102,12 +145,24 @@ def remove_bodies(
 def remove_attempts(conn: Connection, position: int, end: int, *, before: datetime) -> int:
     """Delete the old tries of payments whose every webhook has ended; how many."""
     cursor = conn.execute(
-        "DELETE FROM webhook_attempts a"
-        " WHERE a.id > %s AND a.id <= %s AND a.attempted_at < %s"
-        " AND EXISTS (SELECT FROM transactions t WHERE t.id = a.transaction_id"
-        " AND t.status <> 'PENDING')"
-        " AND NOT EXISTS (SELECT FROM deliveries d WHERE d.transaction_id = a.transaction_id"
-        " AND d.state = 'PENDING')",
-        [position, end, before],
+        """
+        DELETE FROM webhook_attempts a
+         WHERE a.id > %(position)s
+           AND a.id <= %(end)s
+           AND a.attempted_at < %(before)s
+           AND EXISTS (
+               SELECT
+                 FROM transactions t
+                WHERE t.id = a.transaction_id
+                  AND t.status <> 'PENDING'
+           )
+           AND NOT EXISTS (
+               SELECT
+                 FROM deliveries d
+                WHERE d.transaction_id = a.transaction_id
+                  AND d.state = 'PENDING'
+           )
+        """,
+        {"position": position, "end": end, "before": before},
     )
     return cursor.rowcount

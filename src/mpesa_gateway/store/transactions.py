@@ -52,10 +52,19 @@ def find_by_key(conn: Connection, merchant: str, key: uuid.UUID) -> Transaction 
 
 
 def lock_phone(conn: Connection, short_code: str, phone: str) -> None:
-    """Let nobody else decide about this phone until the transaction ends."""
+    """Let nobody else decide about this phone until the transaction ends.
+
+    The first lock is for prompts of all merchants; the second is all that the release before this
+    one takes.
+    """
     conn.execute(
-        "SELECT pg_advisory_xact_lock(hashtextextended('prompt ' || %s || ' ' || %s, 0))",
-        [short_code, phone],
+        """
+        SELECT pg_advisory_xact_lock(hashtextextended('phone ' || %(phone)s, 0)),
+               pg_advisory_xact_lock(
+                   hashtextextended('prompt ' || %(short_code)s || ' ' || %(phone)s, 0)
+               )
+        """,
+        {"short_code": short_code, "phone": phone},
     )
 
 
@@ -127,14 +136,14 @@ def insert_intent(conn: Connection, intent: Intent, now: datetime) -> Transactio
 
 
 def mark_sending(
-    conn: Connection, row: int, *, lease_until: datetime, prompt_until: datetime, now: datetime
+    conn: Connection, it: Transaction, *, lease: datetime, prompt_until: datetime, now: datetime
 ) -> bool:
-    """From here on the push may have left. False when the sweeper took it for dead before."""
+    """From here on the push may have left. False when it was taken for dead, or has no row here."""
     cursor = conn.execute(
         "UPDATE transactions SET push_state = 'SENDING', push_lease_until = %s, prompt_until = %s,"
-        " updated_at = %s"
-        " WHERE id = %s AND push_state IN ('INTENT', 'SENDING') AND status || '' = 'PENDING'",
-        [lease_until, prompt_until, now, row],
+        " updated_at = %s WHERE id = %s AND internal_transaction_id = %s"
+        " AND push_state IN ('INTENT', 'SENDING') AND status || '' = 'PENDING'",
+        [lease, prompt_until, now, it.row, it.id],
     )
     return cursor.rowcount == 1
 
@@ -239,13 +248,6 @@ def adopt_checkout_request_id(
         [checkout_request_id, now, row, checkout_request_id],
     )
     return cursor.rowcount == 1
-
-
-def find_row_by_receipt(conn: Connection, receipt: str) -> int | None:
-    """The row that a receipt belongs to."""
-    cursor = conn.execute("SELECT id FROM transactions WHERE receipt = %s", [receipt])
-    found = cursor.fetchone()
-    return found[0] if found else None
 
 
 def leave_to_count(conn: Connection, row: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mpesa_gateway import metrics, tracing
+from mpesa_gateway.clients.caller import on_behalf_of
 from mpesa_gateway.clients.webhooks import WebhookClient
 from mpesa_gateway.domain.delivery import (
     PARK_AFTER_FAILURES,
@@ -24,12 +24,14 @@ from mpesa_gateway.domain.delivery import (
 from mpesa_gateway.domain.merchant import Merchant
 from mpesa_gateway.domain.signature import webhook_headers
 from mpesa_gateway.domain.work import Work, WorkKind
-from mpesa_gateway.log import get_logger
-from mpesa_gateway.merchants import Snapshot
+from mpesa_gateway.merchants.directory import Snapshot
 from mpesa_gateway.store import deliveries, endpoints
 from mpesa_gateway.store.deliveries import Delivery, Finished, Started
 from mpesa_gateway.store.pool import Connection, Pool
-from mpesa_gateway.usecases.gate import Gate
+from mpesa_gateway.telemetry import metrics, tracing
+from mpesa_gateway.telemetry.log import get_logger
+from mpesa_gateway.usecases.acknowledged import KnownWebhook
+from mpesa_gateway.usecases.endpoint_limiter import Endpoint, EndpointLimiter, Slot
 
 LOGGER = get_logger(__name__)
 
@@ -59,29 +61,35 @@ class Deliveries:
     merchants: Callable[[], Snapshot]
     clock: Callable[[], datetime]
     lease: timedelta
-    gate: Gate
+    limiter: EndpointLimiter
+    remember: Callable[[KnownWebhook], None]
 
     def attempt(self, delivery_id: int) -> list[Work]:
         """Try a delivery, if it is due. What to do next is returned. Safe to call at any time."""
-        # The origin, once it is inside the gate. Also after a commit that was done and not heard
-        # of it must leave: its lease is found by the sweeper.
-        entered: list[str] = []
-        waiting: list[int] = []
+        slot = Slot(self.limiter, delivery_id)
         woken: list[int] = []
         try:
-            claimed = self._claim(delivery_id, entered, waiting)
+            claimed = self._claim(slot)
             if claimed is not None:
                 if claimed.waited_s is not None:
                     metrics.webhook_first_attempt_lag_seconds.observe(claimed.waited_s)
                 woken = self._try(claimed)
         finally:
-            for origin in entered:
-                waiting += self.gate.leave(origin)
-        return [Work(WorkKind.DELIVERY, it) for it in dict.fromkeys([*waiting, *woken])]
+            # Even when the reply to the claim's commit was lost: the sweeper finds the lease.
+            handed_back = slot.release()
+        return [Work(WorkKind.DELIVERY, it) for it in dict.fromkeys([*handed_back, *woken])]
 
-    def is_remembered(self, work: Work) -> bool:
-        """Whether the gate turned that delivery away, and sends for it when there is room."""
-        return work.kind is WorkKind.DELIVERY and self.gate.remembers(work.id)
+    def is_deferred(self, work: Work) -> bool:
+        """Return whether the limiter re-queues that delivery, so that the sweeper can skip it."""
+        return work.kind is WorkKind.DELIVERY and self.limiter.is_deferred(work.id)
+
+    def is_reserved(self, work: Work) -> bool:
+        """Return whether a slot of this process is reserved for it: it must be attempted here."""
+        return work.kind is WorkKind.DELIVERY and self.limiter.is_reserved(work.id)
+
+    def next_deferred(self) -> list[Work]:
+        """Return deliveries that found no slot and have one reserved now."""
+        return [Work(WorkKind.DELIVERY, it) for it in self.limiter.next_deferred()]
 
     def _try(self, claimed: _Claimed) -> list[int]:
         delivery, now = claimed.delivery, self.clock()
@@ -98,7 +106,11 @@ class Deliveries:
             )
             # Not signed: it names this try, and the bytes stay equal in all of them.
             headers |= {"traceparent": span.traceparent} if span.traceparent else {}
-            attempt = self.webhooks.post(delivery.url, delivery.body, headers, now)
+            with on_behalf_of(delivery.merchant):
+                attempt = self.webhooks.post(delivery.url, delivery.body, headers, now)
+            if attempt.success:
+                # Before it is saved: a database that loses it must not make it unknown.
+                self.remember(KnownWebhook.of(delivery, now))
             span.set(
                 outcome=attempt.outcome.value,
                 status=attempt.response_status_code,
@@ -106,34 +118,29 @@ class Deliveries:
             )
             return self._finish(claimed, attempt)
 
-    def _claim(self, delivery_id: int, entered: list[str], waiting: list[int]) -> _Claimed | None:
-        """`entered` gets the origin once it is inside the gate, committed or not.
-
-        `waiting` gets who may have the place of a delivery that was sent for and is not due.
-        """
+    def _claim(self, slot: Slot) -> _Claimed | None:
+        """Claim the slot's delivery, if it is due and its endpoint has room."""
         now = self.clock()
         with self.pool.connection("delivery.find") as conn:
-            delivery = deliveries.find_due(conn, delivery_id, now)
+            delivery = deliveries.find_due(conn, slot.delivery_id, now)
         if delivery is None:
-            waiting += self.gate.give_up(delivery_id)
             return None
         merchant = self.merchants().find(delivery.merchant)
         if merchant is None or delivery.lease_until is not None or delivery.parked_until:
-            return self._claim_with_care(delivery_id, entered)
-        if not self.gate.enter(delivery.origin, delivery.id, failing=delivery.endpoint_fails):
+            return self._claim_with_care(slot)
+        if not _acquire(slot, delivery):
             return None
-        entered.append(delivery.origin)
         with self.pool.connection("delivery.claim") as conn:
             started = deliveries.start_found(conn, delivery, lease_until=now + self.lease, now=now)
         if started is None:
             return None
         return _Claimed(delivery, merchant, started, _waited_s(delivery, now))
 
-    def _claim_with_care(self, delivery_id: int, entered: list[str]) -> _Claimed | None:
+    def _claim_with_care(self, slot: Slot) -> _Claimed | None:
         """The same where its merchant is away, a try of it was lost, or its endpoint is parked."""
         now = self.clock()
         with self.pool.transaction("delivery.claim_with_care") as conn:
-            delivery = deliveries.lock_due(conn, delivery_id, now)
+            delivery = deliveries.lock_due(conn, slot.delivery_id, now)
             if delivery is None:
                 return None
             merchant = self.merchants().find(delivery.merchant)
@@ -142,7 +149,7 @@ class Deliveries:
                 deliveries.postpone(conn, delivery.id, until, waits_for_endpoint=False)
                 return None
             failures = self._count_lost_try(conn, delivery, merchant, now)
-            if failures is None or not self._may_try(conn, delivery, now, entered):
+            if failures is None or not self._may_try(conn, delivery, now, slot):
                 return None
             claim = deliveries.start_attempt(
                 conn, delivery, failures=failures, lease_until=now + self.lease, now=now
@@ -168,17 +175,14 @@ class Deliveries:
         )
         return None
 
-    def _may_try(
-        self, conn: Connection, delivery: Delivery, now: datetime, entered: list[str]
-    ) -> bool:
+    def _may_try(self, conn: Connection, delivery: Delivery, now: datetime, slot: Slot) -> bool:
         """Whether the endpoint is not parked; one try at a time feels whether it is back."""
         merchant, origin, parked = delivery.merchant, delivery.origin, delivery.parked_until
         if parked is not None and parked > now:
             deliveries.postpone(conn, delivery.id, parked, waits_for_endpoint=True)
             return False
-        if not self.gate.enter(origin, delivery.id, failing=delivery.endpoint_fails):
+        if not _acquire(slot, delivery):
             return False
-        entered.append(origin)
         if parked is not None:
             endpoints.take_probe(conn, merchant, origin, until=now + self.lease, now=now)
         return True
@@ -259,6 +263,11 @@ class Deliveries:
             reason=attempt.reason,
             state=following.state.value,
         )
+
+
+def _acquire(slot: Slot, delivery: Delivery) -> bool:
+    endpoint = Endpoint(delivery.merchant, delivery.origin)
+    return slot.try_acquire(endpoint, failing=delivery.endpoint_fails)
 
 
 def _waited_s(delivery: Delivery, now: datetime) -> float | None:

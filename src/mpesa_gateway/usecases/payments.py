@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from mpesa_gateway import metrics, tracing
 from mpesa_gateway.clients.budget import Budgets
+from mpesa_gateway.clients.caller import on_behalf_of
 from mpesa_gateway.clients.daraja import Daraja, Push
 from mpesa_gateway.clients.token import (
     TokenCache,
@@ -26,8 +26,9 @@ from mpesa_gateway.clients.token import (
     TokenUnavailableError,
     app_id,
 )
+from mpesa_gateway.domain.advice import advise
 from mpesa_gateway.domain.endpoint import parse_endpoint
-from mpesa_gateway.domain.ids import SECRET_BYTES, CallbackToken
+from mpesa_gateway.domain.ids import SECRET_BYTES, CallbackToken, TokenKeys
 from mpesa_gateway.domain.merchant import Merchant
 from mpesa_gateway.domain.push import (
     PushClass,
@@ -35,29 +36,37 @@ from mpesa_gateway.domain.push import (
     credentials_refused,
     not_sent,
 )
-from mpesa_gateway.domain.transaction import PROMPT_LIFE, PaymentRequest, Transaction
+from mpesa_gateway.domain.transaction import PaymentRequest, Transaction
 from mpesa_gateway.errors import (
     InvalidInputError,
     KeyInFlightError,
     KeyReusedError,
     MerchantDrainingError,
     MerchantSuspendedError,
+    NotFoundError,
     PromptOpenError,
     RateLimitedError,
     UnavailableError,
+    UnknownServerError,
 )
-from mpesa_gateway.log import get_logger
-from mpesa_gateway.store import events, transactions
+from mpesa_gateway.store import events, payment_keys, prompts, transactions
+from mpesa_gateway.store.payment_keys import PaymentKey
 from mpesa_gateway.store.pool import Connection, Pool
-from mpesa_gateway.usecases.endings import Effects, count_transaction, new_id
+from mpesa_gateway.telemetry import metrics, tracing
+from mpesa_gateway.telemetry.log import get_logger
+from mpesa_gateway.usecases.finalize import Effects, count_transaction, new_id
+from mpesa_gateway.usecases.held_outcomes import HeldOutcomes
 from mpesa_gateway.usecases.push_leases import PushLeases
 from mpesa_gateway.usecases.pushes import PushAnswer, pending_answer, record_outcome
+from mpesa_gateway.usecases.recovery import Recovery
 
 LOGGER = get_logger(__name__)
 
+# Before the last push: a fresh token was refused now and then (public issues).
+FRESH_TOKEN_PAUSE_S = 1.0
 # A process that was paused between its commit and the push does not push any more.
 LATEST_START_S = 5.0
-# How long to go on saving an outcome while Postgres is away.
+# How long a caller waits for its outcome to be saved while Postgres is away. It is held after that.
 SAVE_OUTCOME_S = 8.0
 SAVE_RETRY_S = 0.25
 
@@ -84,15 +93,20 @@ class Payments:
     """The collaborators and settings that starting a payment needs."""
 
     pool: Pool
+    recovery: Recovery
     daraja: Daraja
     tokens: TokenCache
     leases: PushLeases
+    held_outcomes: HeldOutcomes
     budgets: Budgets
     clock: Callable[[], datetime]
     callback_url: str
+    token_keys: TokenKeys
     push_per_minute: int
     first_query_after: timedelta
+    prompt_life: timedelta
     allow_private: bool
+    prompts_per_phone_per_hour: int
 
     def initiate(
         self, merchant: Merchant, request: PaymentRequest
@@ -102,20 +116,26 @@ class Payments:
         Raises InvalidInputError, RequestRefusedError, UnavailableError: nothing was created then.
         """
         with self.pool.connection("initiate.find") as conn:
-            known = transactions.find_by_key(conn, merchant.name, request.idempotency_key)
+            key = request.idempotency_key
+            known = transactions.find_by_key(conn, merchant.name, key) or payment_keys.find(
+                conn, merchant.name, key
+            )
         if known is not None:
             return replay(known, request), Effects()
         webhook_url = self._check(merchant, request)
-        token = CallbackToken(new_id(self.clock()), secrets.token_bytes(SECRET_BYTES))
-        with self.pool.transaction("initiate.intent") as conn:
-            created, transaction = self._create(conn, merchant, request, webhook_url, token)
-        if not created:
+        token = self.token_keys.make(new_id(self.clock()), secrets.token_bytes(SECRET_BYTES))
+        intent, transaction = self._commit_intent(merchant, request, webhook_url, token)
+        if intent is None:
             return replay(transaction, request), Effects()
+        self.recovery.acknowledged.intent(intent, transaction.created_at)
         tracing.follow(transaction.id, transaction.traceparent)
         count_transaction(transaction)
-        with self.leases.kept(transaction.row):
+        with self.leases.kept(transaction.row), on_behalf_of(merchant.name):
             outcome = self._push(merchant, transaction, token)
             metrics.stk_push_total.labels(outcome.kind.lower()).inc()
+            _warn_of_refusal(merchant, transaction, outcome)
+            # Before it is saved: a database that has lost the payment gets both from memory.
+            self.recovery.acknowledged.outcome(transaction.id, outcome)
             answer, effects = self._save_outcome(transaction, outcome)
         return InitiateAnswer(answer.status, answer.body, transaction.id), effects
 
@@ -142,6 +162,35 @@ class Payments:
             )
         return url
 
+    def _check_prompts(self, conn: Connection, phone: str, now: datetime) -> None:
+        """Raise RateLimitedError where the phone has had its prompts of an hour, from whomever."""
+        per_hour = self.prompts_per_phone_per_hour
+        if per_hour == 0:
+            return
+        at = prompts.find_next_prompt_at(conn, phone, per_hour=per_hour, now=now)
+        if at is not None:
+            raise RateLimitedError(
+                f"this phone has been prompted {per_hour} times within an hour",
+                retry_after_s=max(math.ceil((at - now).total_seconds()), 1),
+            )
+
+    def _commit_intent(
+        self, merchant: Merchant, request: PaymentRequest, webhook_url: str, token: CallbackToken
+    ) -> tuple[transactions.Intent | None, Transaction]:
+        """The intent, or None and the payment that its key made before.
+
+        A server that this process does not know is examined first: it may have lost that payment.
+        """
+        for is_last in (False, True):
+            try:
+                with self.pool.transaction("initiate.intent") as conn:
+                    return self._create(conn, merchant, request, webhook_url, token)
+            except UnknownServerError:
+                if is_last:
+                    raise
+                self.recovery.examine()
+        raise AssertionError
+
     def _create(
         self,
         conn: Connection,
@@ -149,13 +198,15 @@ class Payments:
         request: PaymentRequest,
         webhook_url: str,
         token: CallbackToken,
-    ) -> tuple[bool, Transaction]:
+    ) -> tuple[transactions.Intent | None, Transaction]:
         """Write the intent down, once per key and with no other prompt on that phone."""
         transactions.lock_phone(conn, merchant.short_code, request.phone)
         known = transactions.find_by_key(conn, merchant.name, request.idempotency_key)
         if known is not None:
-            return False, known
+            return None, known
+        self.recovery.admit(conn)
         now = self.clock()
+        self._check_prompts(conn, request.phone, now)
         until = transactions.find_open_prompt(conn, merchant.short_code, request.phone, now)
         if until is not None:
             raise PromptOpenError(
@@ -170,28 +221,25 @@ class Payments:
             webhook_url=webhook_url,
             callback_secret_sha256=token.secret_sha256,
             push_lease_until=now + self.leases.intent,
-            prompt_until=now + PROMPT_LIFE,
+            prompt_until=now + self.prompt_life,
             traceparent=tracing.current_traceparent(),
         )
         created = transactions.insert_intent(conn, intent, now)
         if created is not None:
             events.append(conn, created.row, "caller", "requested", now)
-            return True, created
+            return intent, created
         # Another phone, the same key, at the same moment.
         known = transactions.find_by_key(conn, merchant.name, request.idempotency_key)
         assert known is not None
-        return False, known
+        return None, known
 
     def _push(
         self, merchant: Merchant, transaction: Transaction, token: CallbackToken
     ) -> PushOutcome:
-        """Send the push at most once, but for a token that Safaricom refused: then once more."""
-        try:
-            access = self.tokens.get(merchant)
-        except TokenRefusedError as error:
-            return credentials_refused(None, str(error))
-        except TokenUnavailableError as error:
-            return not_sent(str(error))
+        """Send the push at most once, but for tokens that Safaricom refused: three times."""
+        access = self._access(merchant)
+        if isinstance(access, PushOutcome):
+            return access
         grant = self.budgets.take(f"push:{app_id(merchant)}", self.push_per_minute)
         metrics.daraja_budget_remaining.labels("push").set(grant.left)
         if not grant.granted:
@@ -209,8 +257,29 @@ class Payments:
         )
         outcome = self._send(transaction, push, access)
         if outcome.kind is PushClass.TOKEN_REJECTED:
-            outcome = self._send_again(transaction, push, access)
+            outcome = self._send_again(transaction, push)
+        if outcome.kind is PushClass.TOKEN_REJECTED:
+            return self._credentials_refused(merchant, outcome.code, outcome.message)
+        if outcome.kind is PushClass.ACCEPTED:
+            self.tokens.note_worked(merchant)
         return outcome
+
+    def _access(self, merchant: Merchant) -> str | PushOutcome:
+        """A token, or what becomes of the push without one."""
+        try:
+            return self.tokens.get_for_push(merchant)
+        except TokenRefusedError as error:
+            return self._credentials_refused(merchant, None, str(error))
+        except TokenUnavailableError as error:
+            return not_sent(str(error))
+
+    def _credentials_refused(
+        self, merchant: Merchant, code: str | None, message: str | None
+    ) -> PushOutcome:
+        """Refused for good, unless they worked so lately that this is Safaricom's trouble."""
+        if self.tokens.has_worked_lately(merchant):
+            return not_sent(f"credentials that worked lately are refused: {message}")
+        return credentials_refused(code, message)
 
     def _send(self, transaction: Transaction, push: Push, access: str) -> PushOutcome:
         """Commit the step into SENDING, then push; without the one, never the other."""
@@ -219,23 +288,26 @@ class Payments:
             return not_sent("the gateway took too long to send it")
         if time.monotonic() - started > LATEST_START_S:
             return not_sent("the gateway was paused before it could send it")
-        return self.daraja.push(push, access)
+        outcome = self.daraja.push(push, access)
+        if outcome.token_refused:
+            self.tokens.reject(push.merchant, access)
+        return outcome
 
-    def _send_again(self, transaction: Transaction, push: Push, refused: str) -> PushOutcome:
-        """The token was refused, so nothing was accepted: one fresh token, one more push."""
-        merchant = push.merchant
-        self.tokens.reject(merchant, refused)
-        try:
-            access = self.tokens.get(merchant)
-        except TokenRefusedError as error:
-            return credentials_refused(None, str(error))
-        except TokenUnavailableError as error:
-            return not_sent(str(error))
+    def _send_again(self, transaction: Transaction, push: Push) -> PushOutcome:
+        """The token was refused, so nothing was accepted: one more push with a fresh token.
+
+        Where the fresh one is refused too, once more after a pause. Without a third token, that
+        second refusal stands.
+        """
+        access = self._access(push.merchant)
+        if isinstance(access, PushOutcome):
+            return access
         outcome = self._send(transaction, push, access)
         if outcome.kind is not PushClass.TOKEN_REJECTED:
             return outcome
-        self.tokens.reject(merchant, access)
-        return credentials_refused(outcome.code, outcome.message)
+        time.sleep(FRESH_TOKEN_PAUSE_S)
+        access = self._access(push.merchant)
+        return self._send(transaction, push, access) if isinstance(access, str) else outcome
 
     def _mark_sending(self, transaction: Transaction) -> bool:
         """False when Postgres is away or the sweeper ended the intent: then nothing may leave."""
@@ -244,9 +316,9 @@ class Payments:
             with self.pool.connection("initiate.sending") as conn:
                 return transactions.mark_sending(
                     conn,
-                    transaction.row,
-                    lease_until=now + self.leases.sending,
-                    prompt_until=now + PROMPT_LIFE,
+                    transaction,
+                    lease=now + self.leases.sending,
+                    prompt_until=now + self.prompt_life,
                     now=now,
                 )
         except UnavailableError:
@@ -258,27 +330,59 @@ class Payments:
     ) -> tuple[PushAnswer, Effects]:
         """Commit the outcome; an accepted push is worth waiting for Postgres to come back."""
         give_up = time.monotonic() + SAVE_OUTCOME_S
+        entry: str | None = None
         while True:
             try:
-                return record_outcome(
-                    self.pool, transaction.row, outcome, self.first_query_after, self.clock()
+                saved = record_outcome(
+                    self.pool, transaction.id, outcome, self.first_query_after, self.clock()
                 )
-            except UnavailableError:
+            except (UnavailableError, NotFoundError) as error:
+                entry = entry or self.held_outcomes.write_down(transaction, outcome)
                 if time.monotonic() < give_up:
                     time.sleep(SAVE_RETRY_S)
                     continue
-                LOGGER.exception(
-                    "outcome of a push not saved; the sweeper will end it",
-                    transaction_id=str(transaction.id),
-                    outcome=outcome.kind,
-                )
+                self._hold(transaction, outcome, entry)
                 if outcome.kind in (PushClass.REFUSED, PushClass.NOT_SENT):
-                    raise
+                    raise UnavailableError(str(error)) from error
                 # It may have reached the phone: pending is the truth, whatever Postgres does.
                 return pending_answer(transaction), Effects()
+            else:
+                self.held_outcomes.forget(entry)
+                return saved
+
+    def _hold(self, transaction: Transaction, outcome: PushOutcome, entry: str | None) -> None:
+        if self.held_outcomes.hold(transaction, outcome, entry):
+            LOGGER.warning(
+                "outcome of a push is held until Postgres takes it",
+                transaction_id=str(transaction.id),
+                outcome=outcome.kind,
+            )
+            return
+        LOGGER.error(
+            "outcome of a push not saved, and there is no room to hold it; the sweeper will end it",
+            transaction_id=str(transaction.id),
+            outcome=outcome.kind,
+        )
 
 
-def replay(transaction: Transaction, request: PaymentRequest) -> InitiateAnswer:
+def _warn_of_refusal(merchant: Merchant, transaction: Transaction, outcome: PushOutcome) -> None:
+    """One line for each payment that Safaricom refused, or that was not sent."""
+    if outcome.kind not in (PushClass.REFUSED, PushClass.NOT_SENT):
+        return
+    LOGGER.warning(
+        "Safaricom refused a payment request"
+        if outcome.kind is PushClass.REFUSED
+        else "a payment request was not sent",
+        merchant=merchant.name,
+        transaction_id=str(transaction.id),
+        reason=outcome.reason,
+        code=outcome.code,
+        problem=outcome.message,
+        remedy=advise(outcome.reason, outcome.code, outcome.message) or None,
+    )
+
+
+def replay(transaction: Transaction | PaymentKey, request: PaymentRequest) -> InitiateAnswer:
     """The answer that the key got before. Raises KeyReusedError, KeyInFlightError."""
     if transaction.request_sha256 != request.sha256():
         raise KeyReusedError("the idempotency key was used for another payment; make a new one")

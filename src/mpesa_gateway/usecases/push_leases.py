@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from mpesa_gateway.errors import UnavailableError
-from mpesa_gateway.log import get_logger
 from mpesa_gateway.store import transactions
 from mpesa_gateway.store.pool import Pool
+from mpesa_gateway.telemetry.log import get_logger
 
 LOGGER = get_logger(__name__)
 
@@ -45,8 +46,10 @@ class PushLeases:
         self.sending = sending
         self._pool = pool
         self._clock = clock
-        # By row: when its lease was last written, on the monotonic clock.
+        # By row: when its lease was last written, on the monotonic clock, and how many keep it: a
+        # request, and who goes on saving its outcome.
         self._kept: dict[int, float] = {}
+        self._keepers: Counter[int] = Counter()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="push-leases", daemon=True)
@@ -64,12 +67,15 @@ class PushLeases:
     def kept(self, row: int) -> Iterator[None]:
         """Inside the block the push is under way; its lease was written just now."""
         with self._lock:
-            self._kept[row] = time.monotonic()
+            self._kept.setdefault(row, time.monotonic())
+            self._keepers[row] += 1
         try:
             yield
         finally:
             with self._lock:
-                del self._kept[row]
+                self._keepers[row] -= 1
+                if not self._keepers[row]:
+                    del self._keepers[row], self._kept[row]
 
     def renew(self, moment: float) -> int:
         """Renew the leases that are old enough; how many. Raises UnavailableError.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mpesa_gateway.domain.problem import problem
+from mpesa_gateway.domain.advice import advise
+from mpesa_gateway.domain.problem_details import problem
 from mpesa_gateway.domain.push import BUSY_RETRY_S, PushClass, PushOutcome, not_sent, unknown
 from mpesa_gateway.domain.results import PUSH_REASONS
 from mpesa_gateway.domain.transaction import (
@@ -18,11 +20,12 @@ from mpesa_gateway.domain.transaction import (
     Transaction,
 )
 from mpesa_gateway.domain.work import Work, WorkKind
-from mpesa_gateway.log import get_logger
-from mpesa_gateway.store import callbacks, events, transactions
+from mpesa_gateway.errors import NotFoundError
+from mpesa_gateway.store import callbacks, events, identity, transactions
 from mpesa_gateway.store.pool import Connection, Pool, UniqueViolation, savepoint
-from mpesa_gateway.tracing import follow
-from mpesa_gateway.usecases.endings import Effects, end_transaction
+from mpesa_gateway.telemetry.log import get_logger
+from mpesa_gateway.telemetry.tracing import follow
+from mpesa_gateway.usecases.finalize import Effects, end_transaction
 
 LOGGER = get_logger(__name__)
 
@@ -69,16 +72,28 @@ def failed_answer(transaction: Transaction, outcome: PushOutcome) -> PushAnswer:
             retry_after=outcome.retry_after_s or BUSY_RETRY_S,
         )
         return PushAnswer(503, json.dumps(body))
-    detail = f"{PUSH_REASONS[outcome.reason].en} {outcome.message or ''}".strip()
+    said = f"Safaricom said: {outcome.message}." if outcome.message else ""
+    advice = advise(outcome.reason, outcome.code, outcome.message)
+    detail = " ".join(it for it in (PUSH_REASONS[outcome.reason].en, said, advice) if it)
     return PushAnswer(502, json.dumps(problem("refused-by-safaricom", 502, detail, **common)))
 
 
 def record_outcome(
-    pool: Pool, row: int, outcome: PushOutcome, first_query_after: timedelta, now: datetime
+    pool: Pool,
+    payment: uuid.UUID,
+    outcome: PushOutcome,
+    first_query_after: timedelta,
+    now: datetime,
 ) -> tuple[PushAnswer, Effects]:
-    """Commit what became of a push, and the answer its caller gets. Safe to repeat."""
+    """Commit what became of a push, and the answer its caller gets. Safe to repeat.
+
+    Raises NotFoundError where the database has lost the payment: it may be written again soon.
+    """
     effects = Effects()
     with pool.transaction("push.record") as conn:
+        row = identity.find_row(conn, payment)
+        if row is None:
+            raise NotFoundError("the payment is not in this database")
         transaction = (
             transactions.lock(conn, row)
             if outcome.checkout_request_id is None
@@ -202,7 +217,8 @@ def learn_checkout_request_id(
             transaction_id=str(transaction.id),
         )
         return False
-    for callback_id in callbacks.release_unmatched(conn, checkout_request_id, now):
+    came_first = callbacks.release_unmatched(conn, checkout_request_id, transaction.created_at, now)
+    for callback_id in came_first:
         effects.work.append(Work(WorkKind.CALLBACK, callback_id))
     return True
 

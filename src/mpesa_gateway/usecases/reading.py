@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 import uuid
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from mpesa_gateway.domain.view import conflict_view, time_text, transaction_view
+from mpesa_gateway.domain.representation import conflict_view, time_text, transaction_view
 from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.errors import InvalidInputError, NotFoundError, NothingToDeliverError
-from mpesa_gateway.store import deliveries, events, outbox, transactions
-from mpesa_gateway.store.outbox import AttemptRow, DeliveryRow
+from mpesa_gateway.store import delivery_listing, events, redeliveries, transactions
+from mpesa_gateway.store.delivery_listing import AttemptRow, DeliveryRow
 from mpesa_gateway.store.pool import Connection, Pool
 from mpesa_gateway.store.transactions import Filter
 
-# Sixty bits: far beyond every row, and always a bigint of Postgres.
-CURSOR_PATTERN = "r[0-9a-f]{1,15}"
+# A cursor is the public id of a transaction that its merchant was shown.
+CURSOR_PATTERN = "t[0-9a-f]{32}"
 _CURSOR = re.compile(CURSOR_PATTERN)
+NO_CURSOR = "is not a cursor of this API"
 
 
 def read_transaction(pool: Pool, merchant: str | None, public_id: uuid.UUID) -> dict[str, Any]:
@@ -31,15 +32,22 @@ def read_transaction(pool: Pool, merchant: str | None, public_id: uuid.UUID) -> 
     return transaction_view(transaction, [conflict_view(conflict) for conflict in conflicts])
 
 
-def list_transactions(pool: Pool, wanted: Filter) -> dict[str, Any]:
-    """A page, newest first, and the cursor of the next one."""
-    page = Filter(**{**asdict(wanted), "limit": wanted.limit + 1})
+def list_transactions(
+    pool: Pool, wanted: Filter, before: uuid.UUID | None = None
+) -> dict[str, Any]:
+    """A page, newest first, and the cursor of the next one. Raises InvalidInputError."""
+    page = replace(wanted, limit=wanted.limit + 1)
     with pool.connection("read.transactions") as conn:
+        if before is not None:
+            last = transactions.find(conn, wanted.merchant, before)
+            if last is None:
+                raise InvalidInputError.of("cursor", NO_CURSOR)
+            page = replace(page, before_row=last.row)
         found = transactions.list_newest(conn, page)
     items, more = found[: wanted.limit], len(found) > wanted.limit
     return {
         "items": [transaction_view(transaction) for transaction in items],
-        "next": to_cursor(items[-1].row) if more else None,
+        "next": to_cursor(items[-1].id) if more else None,
     }
 
 
@@ -50,25 +58,29 @@ def list_open_conflicts(pool: Pool, items: list[dict[str, Any]]) -> dict[str, st
         return events.list_open_conflicts(conn, ids)
 
 
-def to_cursor(row: int) -> str:
-    """Opaque to callers; names no row of anybody else, since listings are per merchant."""
-    return f"r{row:x}"
+def to_cursor(public_id: uuid.UUID) -> str:
+    """Return the cursor behind a transaction. Its row number would tell the platform's volume."""
+    return f"t{public_id.hex}"
 
 
-def parse_cursor(text: str) -> int:
-    """The row to continue before. Raises InvalidInputError."""
+def parse_cursor(text: str) -> uuid.UUID:
+    """Return the transaction to continue before. Raises InvalidInputError."""
     if not _CURSOR.fullmatch(text):
-        raise InvalidInputError.of("cursor", "is not a cursor of this API")
-    return int(text.removeprefix("r"), 16)
+        raise InvalidInputError.of("cursor", NO_CURSOR)
+    return uuid.UUID(text.removeprefix("t"))
 
 
 def read_deliveries(pool: Pool, merchant: str | None, public_id: uuid.UUID) -> dict[str, Any]:
     """The webhooks of a transaction, each with its attempts. Raises NotFoundError."""
     with pool.connection("read.deliveries") as conn:
         row = _row(conn, merchant, public_id)
-        found = outbox.list_of_transaction(conn, row)
-        attempts = outbox.list_attempts(conn, row)
-    return {"items": [delivery_view(delivery, attempts) for delivery in found]}
+        found = delivery_listing.list_of_transaction(conn, row)
+        attempts = delivery_listing.list_attempts(conn, row)
+        bodies = delivery_listing.list_bodies(conn, row)
+    views = [delivery_view(delivery, attempts) for delivery in found]
+    for delivery, view in zip(found, views, strict=True):
+        view["request_body"] = bodies[delivery.id].decode()
+    return {"items": views}
 
 
 def delivery_view(delivery: DeliveryRow, attempts: list[AttemptRow] | None) -> dict[str, Any]:
@@ -99,6 +111,7 @@ def _attempt_view(attempt: AttemptRow) -> dict[str, Any]:
         "response_status_code": attempt.response_status_code,
         "response_time_ms": attempt.response_time_ms,
         "error_message": attempt.error_message,
+        "response_body": attempt.response_body,
         "attempted_at": time_text(attempt.attempted_at),
     }
 
@@ -106,19 +119,21 @@ def _attempt_view(attempt: AttemptRow) -> dict[str, Any]:
 def redeliver(
     pool: Pool, merchant: str | None, public_id: uuid.UUID, now: datetime
 ) -> tuple[dict[str, Any], list[Work]]:
-    """Send a transaction's webhooks again, delivered ones too: them, and work to ring for.
+    """Send a transaction's webhooks again, delivered ones too.
+
+    Returns the webhooks, and the work to notify workers of.
 
     Raises NotFoundError, NothingToDeliverError.
     """
     with pool.transaction("redeliver") as conn:
         row = _row(conn, merchant, public_id)
-        found = outbox.list_of_transaction(conn, row)
+        found = delivery_listing.list_of_transaction(conn, row)
         if not found:
             raise NothingToDeliverError("the transaction has not ended: there is no webhook yet")
-        offered = deliveries.redeliver(conn, row, now)
+        offered = redeliveries.redeliver(conn, row, now)
         source: events.Source = "caller" if merchant is not None else "person"
         events.append(conn, row, source, "redelivery", now)
-        found = outbox.list_of_transaction(conn, row)
+        found = delivery_listing.list_of_transaction(conn, row)
     work = [Work(WorkKind.DELIVERY, delivery_id) for delivery_id in offered]
     return {"items": [delivery_view(delivery, None) for delivery in found]}, work
 

@@ -12,14 +12,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mpesa_gateway.domain.delivery import DeliveryState
-from mpesa_gateway.domain.view import time_text
+from mpesa_gateway.domain.representation import time_text
 from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.errors import NotFoundError
-from mpesa_gateway.log import get_logger
 from mpesa_gateway.store import endpoints, transactions
 from mpesa_gateway.store import redeliveries as store
 from mpesa_gateway.store.pool import Connection, Pool
 from mpesa_gateway.store.redeliveries import NewRedelivery, Redelivery
+from mpesa_gateway.telemetry.log import get_logger
 
 LOGGER = get_logger(__name__)
 
@@ -58,7 +58,7 @@ class Redeliveries:
         now = self.clock()
         with self.pool.transaction("redelivery.advance") as conn:
             order = store.lock_due(conn, redelivery_id, now)
-            if order is None or store.count_due(conn, now, MOST_DUE) >= MOST_DUE:
+            if order is None or store.count_due(conn, order.merchant, now, MOST_DUE) >= MOST_DUE:
                 return None
             end = store.find_window_end(conn, order, WINDOW)
             if end is None:

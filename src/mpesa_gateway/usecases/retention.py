@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mpesa_gateway.log import get_logger
 from mpesa_gateway.store import retention
 from mpesa_gateway.store.pool import Connection, Pool
+from mpesa_gateway.telemetry.log import get_logger
 
 LOGGER = get_logger(__name__)
 

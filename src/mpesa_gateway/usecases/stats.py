@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mpesa_gateway.domain.amount import amount_text
+from mpesa_gateway.domain.representation import time_text
 from mpesa_gateway.domain.transaction import Status
-from mpesa_gateway.domain.view import time_text
 from mpesa_gateway.store import stats
 from mpesa_gateway.store.pool import Pool
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from mpesa_gateway.domain.view import time_text
+from mpesa_gateway.domain.representation import time_text
 from mpesa_gateway.errors import NotFoundError
-from mpesa_gateway.store import callbacks, events, outbox, transactions
-from mpesa_gateway.store.callbacks import CallbackRow
+from mpesa_gateway.store import callbacks, delivery_listing, events, transactions
+from mpesa_gateway.store.callbacks import CallbackRow, Reveal
+from mpesa_gateway.store.delivery_listing import AttemptRow, DeliveryRow
 from mpesa_gateway.store.events import Event
-from mpesa_gateway.store.outbox import AttemptRow, DeliveryRow
 from mpesa_gateway.store.pool import Pool
 from mpesa_gateway.usecases import reading
 
@@ -38,11 +38,12 @@ def read_history(pool: Pool, public_id: uuid.UUID) -> dict[str, Any]:
             raise NotFoundError("there is no such transaction")
         steps = events.list_of_transaction(conn, transaction.row)
         inbox = callbacks.list_of_transaction(conn, transaction.row)
-        webhooks = outbox.list_of_transaction(conn, transaction.row)
-        attempts = outbox.list_attempts(conn, transaction.row)
+        webhooks = delivery_listing.list_of_transaction(conn, transaction.row)
+        attempts = delivery_listing.list_attempts(conn, transaction.row)
+        reveals = callbacks.list_reveals(conn, [it.id for it in inbox])
     view["deliveries"] = [reading.delivery_view(it, attempts) for it in webhooks]
     view["events"] = [_event_view(it) for it in steps]
-    view["timeline"] = [_moment_view(it) for it in merge(steps, inbox, webhooks, attempts)]
+    view["timeline"] = [_moment_view(it) for it in merge(steps, inbox, webhooks, attempts, reveals)]
     return view
 
 
@@ -51,6 +52,7 @@ def merge(
     inbox: list[CallbackRow],
     webhooks: list[DeliveryRow],
     attempts: list[AttemptRow],
+    reveals: Sequence[Reveal] = (),
 ) -> list[Moment]:
     """All of it, oldest first."""
     by_id = {delivery.id: delivery for delivery in webhooks}
@@ -59,6 +61,7 @@ def merge(
         *(Moment(it.at, 1, it.source, it.kind, it.detail) for it in steps),
         *(_of_delivery(it) for it in webhooks),
         *(_of_attempt(it, by_id[it.delivery_id]) for it in attempts),
+        *(_of_reveal(it) for it in reveals),
     ]
     return sorted(moments, key=lambda it: (it.at, it.rank))
 
@@ -97,6 +100,11 @@ def _of_attempt(row: AttemptRow, delivery: DeliveryRow) -> Moment:
         "error": row.error_message,
     }
     return Moment(row.attempted_at, 3, who, "webhook_tried", _known(detail))
+
+
+def _of_reveal(row: Reveal) -> Moment:
+    detail = {"callback": row.callback_id, "by": row.by}
+    return Moment(row.at, 4, "person", "callback_revealed", detail)
 
 
 def _known(detail: dict[str, Any]) -> dict[str, Any]:

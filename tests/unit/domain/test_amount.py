@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.collecting import every_case
 from harness.properties import json_values, repeatable
 from mpesa_gateway.domain.amount import (
     MAX_AMOUNT,
@@ -17,7 +18,7 @@ from mpesa_gateway.errors import InvalidInputError
 LARGEST = 10**18 - 1
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("value", "amount"),
     [
         ("1", 1),
@@ -43,7 +44,7 @@ def test_whole_shillings_are_read_in_every_spelling(value, amount):
     assert str(parsed) == str(amount)
 
 
-@pytest.mark.parametrize(
+@every_case(
     "value",
     [
         "",
@@ -136,7 +137,7 @@ def test_a_text_is_refused_or_means_what_it_says(text):
         assert amount_text(parsed) == text.split(".")[0]
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("value", "amount"),
     [
         (1, "1"),
@@ -157,7 +158,7 @@ def test_a_reported_amount_is_read_as_a_number_or_as_text(value, amount):
     assert parsed == Decimal(amount)
 
 
-@pytest.mark.parametrize(
+@every_case(
     "value",
     [
         None,

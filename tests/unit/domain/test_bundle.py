@@ -1,7 +1,7 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.collecting import every_case
 from harness.properties import repeatable
 from mpesa_gateway.domain.bundle import bundle_sha256, file_digest, file_name
 
@@ -24,8 +24,6 @@ def test_the_order_of_the_files_does_not_matter(files):
     assert bundle_sha256(dict(reversed(list(files.items())))) == bundle_sha256(files)
 
 
-@pytest.mark.parametrize(
-    "changed", [{}, {"a": b"2"}, {"b": b"1"}, {"a": b"1", "b": b""}, {"a1": b""}]
-)
+@every_case("changed", [{}, {"a": b"2"}, {"b": b"1"}, {"a": b"1", "b": b""}, {"a1": b""}])
 def test_every_change_shows(changed):
     assert bundle_sha256({"a": b"1"}) != bundle_sha256(changed)

@@ -1,4 +1,6 @@
 import json
+import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -7,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.clock import NOON
+from harness.collecting import every_case
 from harness.factories import PHONE, RECEIPT, make_callback, make_transaction
 from harness.properties import repeatable
 from mpesa_gateway.domain.delivery import (
+    MAX_RESPONSE_BODY_BYTES,
     MAX_RETRY_AFTER,
     PARK_AFTER_FAILURES,
     PARK_LONGEST,
@@ -21,10 +25,13 @@ from mpesa_gateway.domain.delivery import (
     after_attempt,
     failure_of,
     park_until,
+    response_text,
     webhook_body,
+    webhook_id,
 )
+from mpesa_gateway.domain.representation import transaction_view
 from mpesa_gateway.domain.settlement import completed, failed
-from mpesa_gateway.domain.transaction import Ending, Status, finish
+from mpesa_gateway.domain.transaction import Ending, Status, finish, result_of
 
 MINUTES = tuple(timedelta(minutes=it) for it in (1, 5, 15, 60))
 DELIVERED = Attempt(AttemptOutcome.DELIVERED, 204, 12)
@@ -67,7 +74,7 @@ def test_a_try_that_a_dead_worker_left_is_repeated_at_once_and_counts():
     assert after_attempt(LOST, 5, MINUTES, NOON) == NextTry(DeliveryState.EXHAUSTED)
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("asked", "waited"),
     [
         (timedelta(0), timedelta(minutes=1)),
@@ -89,9 +96,7 @@ def test_retry_after_buys_no_further_try():
     assert following == NextTry(DeliveryState.EXHAUSTED)
 
 
-@pytest.mark.parametrize(
-    ("outcome", "success"), [(it, it is AttemptOutcome.DELIVERED) for it in AttemptOutcome]
-)
+@every_case(("outcome", "success"), [(it, it is AttemptOutcome.DELIVERED) for it in AttemptOutcome])
 def test_only_delivered_is_a_success(outcome, success):
     assert Attempt(outcome).success is success
 
@@ -145,7 +150,7 @@ def test_asking_for_more_time_never_gets_less(attempt, schedule, failures):
 # ------------------------------------------------------------------------------------- parking
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("failures", "pause"),
     [
         (0, None),
@@ -190,7 +195,7 @@ METADATA = {
     "Amount": 10,
     "MpesaReceiptNumber": RECEIPT,
     "TransactionDate": 20261002181102,
-    "PhoneNumber": 254708374149,
+    "PhoneNumber": "254708374149",
 }
 COMMON = {
     "transaction_id": str(PENDING.id),
@@ -208,6 +213,7 @@ def test_a_completed_payment_is_told_with_its_metadata():
         "type": "transaction.completed",
         "status": "COMPLETED",
         "metadata": METADATA,
+        "result": result_of(PAID),
     }
 
 
@@ -217,6 +223,7 @@ def test_a_failed_payment_is_told_with_its_code_and_our_word():
         "type": "transaction.failed",
         "status": "FAILED",
         "metadata": None,
+        "result": result_of(CANCELLED),
         "failure": {"code": "1032", "reason": "cancelled"},
     }
 
@@ -236,9 +243,22 @@ def test_money_that_was_taken_after_a_failure_is_told_with_its_receipt():
         "type": "transaction.conflict",
         "status": "FAILED",
         "metadata": METADATA,
+        "result": result_of(CANCELLED),
         "failure": {"code": "1032", "reason": "cancelled"},
         "conflict": conflict,
     }
+
+
+def test_a_phone_that_an_earlier_release_stored_as_a_number_is_told_as_text():
+    stored = replace(PAID, metadata={**METADATA, "PhoneNumber": 254708374149})
+    assert json.loads(webhook_body(WebhookType.UPDATED, stored, NOON))["metadata"] == METADATA
+    assert transaction_view(stored)["metadata"] == METADATA
+
+
+def test_the_webhook_and_the_view_say_the_same_result():
+    for transaction in (PAID, CANCELLED):
+        told = json.loads(webhook_body(WebhookType.COMPLETED, transaction, NOON))
+        assert told["result"] == transaction_view(transaction)["result"]
 
 
 def test_the_bytes_are_the_same_every_time_and_have_no_needless_spaces():
@@ -285,3 +305,43 @@ def test_the_words_that_merchants_and_tables_keep_are_stable():
         "transaction.conflict",
     ]
     assert [it.value for it in DeliveryState] == ["PENDING", "DELIVERED", "EXHAUSTED", "GONE"]
+
+
+ids = st.tuples(
+    st.sampled_from(WebhookType),
+    st.uuids(),
+    st.lists(st.text(max_size=12), max_size=2).map(tuple),
+)
+
+
+@repeatable
+@given(ids, ids)
+def test_a_webhooks_id_is_of_what_it_tells_and_of_nothing_else(one, other):
+    first, second = (webhook_id(kind, payment, *about) for kind, payment, about in (one, other))
+    assert (first == second) == (one == other)
+    assert first.startswith("msg_")
+    assert len(first) == 36
+
+
+def test_a_webhooks_id_stays_the_same_in_later_releases():
+    """A receiver remembers ids for as long as it likes: the form is part of the contract."""
+    made = webhook_id(WebhookType.CONFLICT, uuid.UUID(int=7), "second_receipt", "UJ22T8IYOU")
+    assert made == "msg_c08392673a3bfc31070bffc79c8e6a40"
+
+
+@every_case(
+    ("body", "text"),
+    [
+        (b"", None),
+        (b"ok", "ok"),
+        (b"\xff\x00a", "\ufffd\ufffda"),
+        ("\u20ac".encode(), "\u20ac"),
+        (b"x" * 3000, "x" * 2048),
+        (b"\xff" * 3000, "\ufffd" * 682),
+        (b"x" + "\u20ac".encode() * 1000, "x" + "\u20ac" * 682),
+        (b"\x1f\x8b\x08", "\x1f\ufffd\x08"),
+    ],
+)
+def test_of_an_answer_the_beginning_is_kept_as_text(body: bytes, text: str | None) -> None:
+    assert response_text(body) == text
+    assert len((text or "").encode()) <= MAX_RESPONSE_BODY_BYTES

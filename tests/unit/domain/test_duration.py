@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.collecting import every_case
 from harness.properties import repeatable
 from mpesa_gateway.domain.duration import duration_text, parse_duration, parse_schedule
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("text", "duration"),
     [
         ("500ms", timedelta(milliseconds=500)),
@@ -28,7 +29,7 @@ def test_a_duration_is_a_whole_number_and_its_unit(text, duration):
     assert parse_duration(text) == duration
 
 
-@pytest.mark.parametrize(
+@every_case(
     "text",
     [
         "",
@@ -73,7 +74,7 @@ def test_one_bad_wait_refuses_the_schedule():
         parse_schedule(["1m", "soon"])
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("duration", "text"),
     [
         (timedelta(0), "0ms"),

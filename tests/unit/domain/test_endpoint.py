@@ -1,5 +1,6 @@
 import pytest
 
+from harness.collecting import every_case
 from mpesa_gateway.domain.endpoint import (
     Endpoint,
     parse_endpoint,
@@ -7,7 +8,7 @@ from mpesa_gateway.domain.endpoint import (
 from mpesa_gateway.errors import InvalidInputError
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("url", "host", "port", "origin"),
     [
         ("https://shop.example.com", "shop.example.com", 443, "https://shop.example.com:443"),
@@ -243,14 +244,14 @@ REFUSED_URLS = [
 ]
 
 
-@pytest.mark.parametrize("url", REFUSED_URLS, ids=lambda url: ascii(url)[:60])
+@every_case("url", REFUSED_URLS, ids=lambda url: ascii(url)[:60])
 def test_anything_else_is_refused_and_the_field_is_named(url):
     with pytest.raises(InvalidInputError) as refused:
         parse_endpoint(url)
     assert [problem.field for problem in refused.value.problems] == ["webhook_url"]
 
 
-@pytest.mark.parametrize("value", [None, 5, True, [], {}, b"https://shop.example"], ids=repr)
+@every_case("value", [None, 5, True, [], {}, b"https://shop.example"], ids=repr)
 def test_what_is_no_text_is_refused(value):
     with pytest.raises(InvalidInputError, match="must be a URL"):
         parse_endpoint(value)
@@ -261,7 +262,7 @@ def test_a_url_has_2048_characters_at_most():
     assert parse_endpoint(longest).url == longest
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("url", "scheme", "host", "port"),
     [
         ("http://localhost", "http", "localhost", 80),
@@ -283,7 +284,7 @@ def test_for_development_plain_http_and_inner_hosts_are_accepted(url, scheme, ho
     assert parse_endpoint(url, allow_private=True) == Endpoint(url, scheme, host, port)
 
 
-@pytest.mark.parametrize(
+@every_case(
     "url",
     [
         "ftp://localhost",

@@ -8,10 +8,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from harness.clock import NOON
+from harness.collecting import every_case
 from harness.properties import repeatable
 from mpesa_gateway.domain.ids import (
     SECRET_BYTES,
     CallbackToken,
+    TokenKeys,
+    derived_key,
     find_callback_token,
     parse_uuid,
     parse_uuid4,
@@ -27,6 +30,7 @@ FORBIDDEN_WORDS = ("mpesa", "m-pesa", "safaricom", "exe", "exec", "cmd", "sql", 
 
 times = st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 randomness = st.binary(min_size=10, max_size=10)
+keys = st.binary(min_size=32, max_size=32)
 tokens = st.builds(
     CallbackToken, st.uuids(), st.binary(min_size=SECRET_BYTES, max_size=SECRET_BYTES)
 )
@@ -106,7 +110,7 @@ def test_no_text_of_a_token_object_shows_its_secret(token):
 GOOD = "019c1000000070008000000000000001" + "5f" * 16
 
 
-@pytest.mark.parametrize(
+@every_case(
     "text",
     [
         "",
@@ -114,11 +118,13 @@ GOOD = "019c1000000070008000000000000001" + "5f" * 16
         GOOD + "0",
         GOOD + "\n",
         " " + GOOD[1:],
-        GOOD.upper(),
         GOOD[:-1] + "g",
         GOOD[:-1] + "\u0663",
         GOOD[:-1] + "\uff11",
         GOOD[:32] + "/" + GOOD[33:],
+        GOOD + "//",
+        "/" + GOOD,
+        GOOD[:-1] + "/",
         str(uuid.UUID(GOOD[:32])) + GOOD[32:],
         "0x" + GOOD[2:],
         GOOD[:32],
@@ -132,10 +138,61 @@ def test_any_other_text_is_no_token(text):
 
 
 @repeatable
-@given(st.text(max_size=80) | st.text(string.hexdigits + "-", min_size=60, max_size=68))
-def test_a_text_is_a_token_only_if_it_is_64_lower_case_hexadecimal_digits(text):
-    is_one = len(text) == 64 and set(text) <= set("0123456789abcdef")
+@given(st.text(max_size=80) | st.text(string.hexdigits + "-/", min_size=60, max_size=68))
+def test_a_text_is_a_token_only_if_it_is_64_hexadecimal_digits_and_perhaps_a_slash(text):
+    digits = text.removesuffix("/")
+    is_one = len(digits) == 64 and set(digits) <= set(string.hexdigits)
     assert (find_callback_token(text) is not None) == is_one
+
+
+@repeatable
+@given(tokens)
+def test_case_and_a_final_slash_make_no_difference(token):
+    for text in (token.text.upper(), token.text + "/", token.text.title() + "/"):
+        assert find_callback_token(text) == token
+
+
+@repeatable
+@given(st.uuids(), keys, keys)
+def test_a_token_is_recognised_by_the_key_that_made_it_and_by_no_other(transaction, key, other):
+    assume(key != other)
+    token = TokenKeys((key,)).make(transaction, bytes(SECRET_BYTES))
+    assert token == TokenKeys((key, other)).make(transaction, b"x" * SECRET_BYTES)
+    assert TokenKeys((other, key)).is_ours(token)
+    assert not TokenKeys((other,)).is_ours(token)
+    assert not TokenKeys().is_ours(token)
+
+
+@repeatable
+@given(st.uuids(), st.uuids(), keys)
+def test_a_mac_is_of_one_payment_only(transaction, other, key):
+    assume(transaction != other)
+    token = TokenKeys((key,)).make(transaction, bytes(SECRET_BYTES))
+    assert not TokenKeys((key,)).is_ours(CallbackToken(other, token.secret))
+
+
+@repeatable
+@given(st.uuids(), st.binary(min_size=SECRET_BYTES, max_size=SECRET_BYTES))
+def test_without_a_key_the_secret_is_the_randomness(transaction, secret):
+    assert TokenKeys().make(transaction, secret) == CallbackToken(transaction, secret)
+
+
+def test_keys_have_no_text():
+    assert "secret" not in repr(TokenKeys((b"secret",)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((["ab", "c"], "x"), (["a", "bc"], "x")),
+        ((["abc"], "x"), (["ab", "c"], "x")),
+        ((["abc"], "x"), (["abc"], "y")),
+        ((["1:a"], "x"), (["", "a"], "x")),
+    ],
+)
+def test_a_derived_key_is_of_its_secrets_and_its_purpose(one, other):
+    assert derived_key(*one) == derived_key(*one)
+    assert derived_key(*one) != derived_key(*other)
 
 
 def test_a_uuid_is_read_in_any_case():
@@ -161,8 +218,8 @@ NOT_UUIDS = [
 ]
 
 
-@pytest.mark.parametrize("value", NOT_UUIDS, ids=repr)
-@pytest.mark.parametrize("parse", [parse_uuid, parse_uuid4])
+@every_case("value", NOT_UUIDS, ids=repr)
+@every_case("parse", [parse_uuid, parse_uuid4])
 def test_any_other_form_of_a_uuid_is_refused_and_the_field_is_named(parse, value):
     with pytest.raises(InvalidInputError) as refused:
         parse(value, "some_field")
@@ -175,7 +232,7 @@ def test_a_random_uuid_is_a_key(value):
     assert parse_uuid4(str(value), "idempotency_key") == value
 
 
-@pytest.mark.parametrize(
+@every_case(
     "text",
     [
         "00000000-0000-0000-0000-000000000000",

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.collecting import every_case
 from harness.factories import make_merchant
 from harness.properties import repeatable
-from mpesa_gateway.domain.merchant import Credentials, is_allowed, parse_networks
+from mpesa_gateway.domain.merchant import Ceilings, Credentials, is_allowed, parse_networks
 
 SAFARICOM = parse_networks(["196.201.214.200", "196.201.213.0/24", "2c0f:fe38::/32"])
 INSIDE = [ipaddress.ip_address(it) for it in ("196.201.214.200", "196.201.213.44", "2c0f:fe38::1")]
@@ -41,7 +42,7 @@ def test_limits_are_safaricoms_unless_the_merchant_says_otherwise():
     assert len(merchant.retry_schedule) == 4
 
 
-@pytest.mark.parametrize("address", [*INSIDE, *OUTSIDE], ids=str)
+@every_case("address", [*INSIDE, *OUTSIDE], ids=str)
 def test_lists_that_are_empty_narrow_nothing(address):
     assert is_allowed(address)
     assert is_allowed(address, ())
@@ -54,7 +55,7 @@ def test_an_address_of_the_list_is_allowed(address):
     assert is_allowed(address, (), SAFARICOM)
 
 
-@pytest.mark.parametrize("address", OUTSIDE, ids=str)
+@every_case("address", OUTSIDE, ids=str)
 def test_any_other_address_is_not(address):
     assert not is_allowed(address, SAFARICOM)
     assert not is_allowed(address, SAFARICOM, ())
@@ -83,7 +84,7 @@ def test_an_address_inside_a_cidr_stands_for_the_cidr():
     )
 
 
-@pytest.mark.parametrize(
+@every_case(
     "text",
     ["", "localhost", "196.201.214", "196.201.214.256", "196.201.214.200/33", "10.0.0.0-10.0.0.9"],
 )
@@ -91,3 +92,17 @@ def test_what_is_no_network_is_named(text):
     with pytest.raises(ValueError, match="is no IP address or CIDR") as refused:
         parse_networks(["127.0.0.1", text])
     assert repr(text) in str(refused.value)
+
+
+@every_case(
+    ("ceiling", "own", "effective"),
+    [(0, None, 0), (0, 0, 0), (0, 7, 7), (5, None, 5), (5, 0, 5), (5, 7, 5), (5, 3, 3)],
+)
+def test_a_merchant_may_only_lower_the_rate(ceiling: int, own: int | None, effective: int) -> None:
+    assert Ceilings(initiate_per_minute=ceiling).lower_rate(own) == effective
+
+
+@pytest.mark.parametrize(("own", "effective"), [(None, 100), (99, 99), (101, 100)])
+def test_a_merchant_may_only_lower_the_amount(own: int | None, effective: int) -> None:
+    ceilings = Ceilings(max_amount=Decimal(100))
+    assert ceilings.lower_amount(None if own is None else Decimal(own)) == effective

@@ -2,12 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.collecting import every_case
 from harness.properties import json_values, repeatable
 from mpesa_gateway.domain.phone import PHONE_PATTERN, mask_phone, parse_phone
 from mpesa_gateway.errors import InvalidInputError
 
 
-@pytest.mark.parametrize(
+@every_case(
     "phone",
     [
         "254708374149",
@@ -23,7 +24,7 @@ def test_254_and_nine_digits_is_a_phone(phone):
     assert parse_phone(phone) == phone
 
 
-@pytest.mark.parametrize(
+@every_case(
     "value",
     [
         "",
@@ -57,6 +58,23 @@ def test_a_refusal_does_not_repeat_the_number():
     with pytest.raises(InvalidInputError) as refused:
         parse_phone("0708374149")
     assert "708374149" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "remedy"),
+    [
+        ("0712345678", "write 254 in place of the leading 0"),
+        ("+254712345678", "leave out the +"),
+        ("712345678", "write 254 in front of it"),
+        ("0812345678", ""),
+        (7, ""),
+    ],
+)
+def test_another_usual_form_is_told_how_to_become_right(written, remedy):
+    with pytest.raises(InvalidInputError) as refused:
+        parse_phone(written)
+    said = refused.value.problems[0].message
+    assert said == ": ".join(filter(None, ["must be 254 followed by nine digits", remedy]))
 
 
 @repeatable

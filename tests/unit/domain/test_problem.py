@@ -1,9 +1,10 @@
 import pytest
 
-from mpesa_gateway.domain.problem import TITLES, TYPE_PREFIX, problem
+from harness.collecting import every_case
+from mpesa_gateway.domain.problem_details import TITLES, TYPE_PREFIX, problem
 
 
-@pytest.mark.parametrize("slug", list(TITLES))
+@every_case("slug", list(TITLES))
 def test_a_problem_has_a_stable_type_and_a_title(slug):
     assert problem(slug, 418, "what happened") == {
         "type": f"{TYPE_PREFIX}{slug}",

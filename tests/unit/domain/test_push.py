@@ -5,6 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from harness.collecting import every_case
 from harness.data import Answer, load_push
 from harness.factories import CHECKOUT_REQUEST_ID
 from harness.properties import as_bytes, json_values, repeatable
@@ -71,7 +72,7 @@ def error(code: object, message: object = "", **rest: object) -> bytes:
     return as_bytes({"requestId": "1", "errorCode": code, "errorMessage": message, **rest})
 
 
-@pytest.mark.parametrize("answer", load_push(), ids=lambda answer: answer.file)
+@every_case("answer", load_push(), ids=lambda answer: answer.file)
 def test_every_recorded_answer_has_its_class(answer: Answer):
     outcome = classify_push(answer.status, answer.body)
     assert outcome.kind.name == answer.expected
@@ -98,7 +99,7 @@ def test_an_accepted_push_keeps_safaricoms_words():
     )
 
 
-@pytest.mark.parametrize("code", sorted(REFUSED_CODES))
+@every_case("code", sorted(REFUSED_CODES))
 def test_a_documented_code_is_a_refusal_under_every_status(code):
     for status in EVERY_STATUS:
         outcome = classify_push(status, error(code, "Bad Request"))
@@ -113,7 +114,7 @@ def test_a_token_code_is_a_rejected_token_under_every_status(code):
         assert outcome.reason == "credentials_refused"
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("message", "kind", "reason", "retry_after_s"),
     [
         ("Merchant does not exist", PushClass.REFUSED, "refused_merchant", None),
@@ -137,14 +138,14 @@ def test_the_message_decides_about_the_code_that_is_six_things(
     assert outcome.retry_after_s == retry_after_s
 
 
-@pytest.mark.parametrize("code", ["500.002.1001", "500.003.1001", "00.002.1001", "599.9", 5, True])
+@every_case("code", ["500.002.1001", "500.003.1001", "00.002.1001", "599.9", 5, True])
 def test_an_error_that_is_on_no_list_is_unknown_unless_it_is_a_429(code):
     for status in EVERY_STATUS:
         outcome = classify_push(status, error(code, "Internal Server Error"))
         assert outcome.kind is (PushClass.NOT_SENT if status == 429 else PushClass.UNKNOWN)
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b"{}", b'"0"', b"\xff", b"{"])
+@every_case("body", [b"", b"<html>", b"[]", b"null", b"{}", b'"0"', b"\xff", b"{"])
 def test_an_answer_that_says_nothing_is_unknown_under_every_status_but_429(body):
     for status in EVERY_STATUS:
         if status != 429:
@@ -167,7 +168,7 @@ def test_a_throttle_of_the_api_gateway_is_not_sent_under_every_status(fault, ret
         assert outcome.message == fault.get("faultstring")
 
 
-@pytest.mark.parametrize(
+@every_case(
     "fault",
     [
         None,
@@ -192,8 +193,8 @@ def test_a_fault_beside_an_error_code_does_not_count():
     assert classify_push(500, body).kind is PushClass.UNKNOWN
 
 
-@pytest.mark.parametrize("status", [200, 201, 299])
-@pytest.mark.parametrize("code", ["1", 1, "99", "C2B00011", "-1", "1.0"])
+@every_case("status", [200, 201, 299])
+@every_case("code", ["1", 1, "99", "C2B00011", "-1", "1.0"])
 def test_another_response_code_without_an_id_is_a_refusal(status, code):
     body = as_bytes({"ResponseCode": code, "ResponseDescription": "Rejected"})
     assert classify_push(status, body) == PushOutcome(
@@ -201,19 +202,17 @@ def test_another_response_code_without_an_id_is_a_refusal(status, code):
     )
 
 
-@pytest.mark.parametrize("status", [199, 300, 302, 400, 500])
+@every_case("status", [199, 300, 302, 400, 500])
 def test_another_response_code_outside_of_2xx_is_unknown(status):
     assert classify_push(status, as_bytes({"ResponseCode": "1"})).kind is PushClass.UNKNOWN
 
 
-@pytest.mark.parametrize("code", ["0", 0, 0.0, "0.0", " 0", "00", "", "  ", None, [], {}, False])
+@every_case("code", ["0", 0, 0.0, "0.0", " 0", "00", "", "  ", None, [], {}, False])
 def test_what_is_no_plain_refusal_is_unknown(code):
     assert classify_push(200, as_bytes({"ResponseCode": code})).kind is PushClass.UNKNOWN
 
 
-@pytest.mark.parametrize(
-    "checkout_request_id", [5, True, ["ws_CO_1"], {"id": 1}, "ws\n", "w" * 129, " \x7f"]
-)
+@every_case("checkout_request_id", [5, True, ["ws_CO_1"], {"id": 1}, "ws\n", "w" * 129, " \x7f"])
 def test_an_id_that_cannot_be_used_is_still_no_refusal(checkout_request_id):
     body = as_bytes({"ResponseCode": "1", "CheckoutRequestID": checkout_request_id})
     assert classify_push(200, body).kind is PushClass.UNKNOWN
@@ -293,7 +292,7 @@ def is_storable(text: str) -> bool:
     return "\x00" not in text and len(text) <= MAX_MESSAGE_LENGTH
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("value", "text"),
     [
         ("plain", "plain"),
@@ -346,3 +345,38 @@ def test_what_never_got_an_answer_has_its_class_too(outcome, kind, reason):
 def test_not_sent_says_when_to_try_again():
     assert not_sent("no connection").retry_after_s == 30
     assert not_sent("no budget", retry_after_s=7).retry_after_s == 7
+
+
+@every_case(
+    ("answer", "kind", "refused"),
+    [
+        ({"errorCode": "404.001.03", "errorMessage": "x"}, "TOKEN_REJECTED", True),
+        (
+            {"errorCode": "401.003.01", "errorMessage": "Invalid access token"},
+            "TOKEN_REJECTED",
+            True,
+        ),
+        ({"errorCode": "401.003.01", "errorMessage": "no apiproduct match"}, "REFUSED", False),
+        ({"errorCode": "9", "errorMessage": "Invalid Access Token"}, "UNKNOWN", True),
+        (
+            {"fault": {"faultstring": "Invalid Access Token", "detail": {"errorcode": "x"}}},
+            "UNKNOWN",
+            True,
+        ),
+        (
+            {"fault": {"detail": {"errorcode": "keymanagement.service.access_token_expired"}}},
+            "UNKNOWN",
+            True,
+        ),
+        ({"fault": {"faultstring": "Invalid Access Token"}}, "UNKNOWN", True),
+        ({"errorMessage": "Invalid Access Token"}, "UNKNOWN", True),
+        ({"fault": "Invalid Access Token"}, "UNKNOWN", False),
+        ({"fault": {"detail": {"errorcode": "x"}}}, "UNKNOWN", False),
+    ],
+)
+def test_a_refusal_of_the_token_is_told_whatever_became_of_the_push(
+    answer: dict[str, object], kind: str, refused: bool
+) -> None:
+    outcome = classify_push(401, as_bytes(answer))
+
+    assert (outcome.kind, outcome.token_refused) == (kind, refused)

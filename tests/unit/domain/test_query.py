@@ -2,9 +2,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from harness.collecting import every_case
 from harness.data import Answer, load_query
 from harness.properties import as_bytes, json_values, repeatable
 from mpesa_gateway.domain.query import (
+    Asked,
+    Known,
     QueryClass,
     QueryOutcome,
     QueryVerdict,
@@ -47,14 +50,14 @@ near_answers = st.fixed_dictionaries(
 )
 
 
-@pytest.mark.parametrize("answer", load_query(), ids=lambda answer: answer.file)
+@every_case("answer", load_query(), ids=lambda answer: answer.file)
 def test_every_recorded_answer_has_its_class(answer: Answer):
-    outcome = classify_query(answer.status, answer.body)
+    outcome = classify_query(answer.status, answer.body, Asked(ID))
     assert outcome.kind.name == answer.expected
     assert outcome.code == answer.code
 
 
-@pytest.mark.parametrize("code", FINAL_CODES)
+@every_case("code", FINAL_CODES)
 def test_a_final_code_is_a_failure_with_its_words(code):
     body = as_bytes({"ResultCode": code, "ResultDesc": "what they say"})
     for status in EVERY_STATUS:
@@ -62,13 +65,13 @@ def test_a_final_code_is_a_failure_with_its_words(code):
         assert outcome == QueryOutcome(QueryClass.FAILED, code, "what they say")
 
 
-@pytest.mark.parametrize("code", ["7777", "100000003", "SFC_IC0004", "00", "0.0", "-1", "", "null"])
+@every_case("code", ["7777", "100000003", "SFC_IC0004", "00", "0.0", "-1", "", "null"])
 def test_a_code_that_is_not_final_in_a_query_is_no_information(code):
     body = as_bytes({"ResultCode": code, "ResultDesc": "what they say"})
     assert classify_query(200, body).kind is QueryClass.NO_INFORMATION
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("errorcode", "faultstring", "kind"),
     [
         ("policies.ratelimit.SpikeArrestViolation", "Spike", QueryClass.SLOW_DOWN),
@@ -87,7 +90,7 @@ def test_a_fault_of_the_api_gateway_is_read_by_its_code(errorcode, faultstring, 
     assert outcome.message == faultstring
 
 
-@pytest.mark.parametrize("fault", [None, [], "Spike", {}, {"detail": []}, {"detail": "Spike"}])
+@every_case("fault", [None, [], "Spike", {}, {"detail": []}, {"detail": "Spike"}])
 def test_a_fault_in_another_shape_is_no_information(fault):
     assert classify_query(500, as_bytes({"fault": fault})).kind is QueryClass.NO_INFORMATION
 
@@ -123,35 +126,144 @@ def outcome(kind: QueryClass, code: str | None = None) -> QueryOutcome:
     return QueryOutcome(kind, code, "what they say")
 
 
-def test_paid_is_believed_at_once_whatever_was_said_before():
-    for before in (None, "1032"):
-        verdict = judge_query(outcome(QueryClass.PAID, "0"), before)
-        assert verdict == QueryVerdict(complete=True)
+@pytest.mark.parametrize("before", [None, "1032", "0"])
+def test_paid_is_believed_once_the_prompt_is_over_whatever_was_said_before(before):
+    verdict = judge_query(outcome(QueryClass.PAID, "0"), Known(before))
+    assert verdict == QueryVerdict(complete=True)
+
+
+@pytest.mark.parametrize("before", [None, "1032", "0"])
+def test_paid_while_the_prompt_is_open_is_asked_again_at_its_end(before):
+    verdict = judge_query(outcome(QueryClass.PAID, "0"), Known(before, is_prompt_open=True))
+    assert verdict == QueryVerdict(provisional_code="0", is_early=True)
+
+
+def test_paid_while_the_prompt_is_open_is_believed_where_a_callback_claims_it_too():
+    known = Known(is_prompt_open=True, is_claimed_paid=True)
+    assert judge_query(outcome(QueryClass.PAID, "0"), known) == QueryVerdict(complete=True)
+
+
+def test_an_early_paid_that_is_not_repeated_is_forgotten():
+    early = judge_query(outcome(QueryClass.PAID, "0"), Known(is_prompt_open=True))
+    denied = judge_query(outcome(QueryClass.FAILED, "1032"), Known(early.provisional_code))
+    assert denied == QueryVerdict(provisional_code="1032")
+    assert judge_query(outcome(QueryClass.FAILED, "1032"), Known("1032")).fail
 
 
 def test_a_failure_is_believed_when_it_is_said_twice():
-    first = judge_query(outcome(QueryClass.FAILED, "1032"), None)
+    first = judge_query(outcome(QueryClass.FAILED, "1032"), Known())
     assert first == QueryVerdict(provisional_code="1032")
-    second = judge_query(outcome(QueryClass.FAILED, "1032"), first.provisional_code)
+    second = judge_query(outcome(QueryClass.FAILED, "1032"), Known(first.provisional_code))
     assert second.fail
 
 
 def test_another_failure_starts_again():
-    verdict = judge_query(outcome(QueryClass.FAILED, "1037"), "1032")
+    verdict = judge_query(outcome(QueryClass.FAILED, "1037"), Known("1032"))
     assert verdict == QueryVerdict(provisional_code="1037")
 
 
 def test_still_in_flight_takes_a_failure_back():
-    assert judge_query(outcome(QueryClass.IN_FLIGHT, "4999"), "1032") == QueryVerdict()
+    assert judge_query(outcome(QueryClass.IN_FLIGHT, "4999"), Known("1032")) == QueryVerdict()
 
 
-@pytest.mark.parametrize(
-    "kind", [QueryClass.NO_INFORMATION, QueryClass.SLOW_DOWN, QueryClass.TOKEN_REJECTED]
+@every_case(
+    "kind",
+    [
+        QueryClass.NO_INFORMATION,
+        QueryClass.SLOW_DOWN,
+        QueryClass.TOKEN_REJECTED,
+        QueryClass.OTHER_PAYMENT,
+    ],
 )
-@pytest.mark.parametrize("before", [None, "1032"])
+@every_case("before", [None, "1032"])
 def test_an_answer_without_information_leaves_what_was_said(kind, before):
     # Its code may be that of the failure before: it is no second answer.
-    assert judge_query(outcome(kind, "1032"), before) == QueryVerdict(provisional_code=before)
+    verdict = judge_query(outcome(kind, "1032"), Known(before))
+    assert verdict == QueryVerdict(provisional_code=before)
+
+
+NOTHING = classify_query(500, as_bytes({"errorCode": "500.001.1001", "errorMessage": ""}))
+SAME = classify_query(200, as_bytes({"ResultCode": "5000", "ResultDesc": "still processing"}))
+WEB_FIREWALL = classify_query(503, b"<html>no</html>")
+NOBODY = QueryOutcome(QueryClass.NO_INFORMATION, None, "no answer")
+BELIEVED = QueryVerdict(believe_callback=True)
+
+
+@every_case(
+    ("code", "silent_before", "answer", "is_believed"),
+    [
+        ("5000", 0, NOTHING, False),
+        ("5000", 1, NOTHING, True),
+        ("5000", 0, SAME, True),
+        ("SFC_IC0003", 0, NOTHING, True),
+        ("SFC_IC0003", 0, outcome(QueryClass.FAILED, "SFC_IC0003"), False),
+        # Nobody spoke for Safaricom, or of another payment.
+        ("5000", 5, WEB_FIREWALL, False),
+        ("5000", 5, NOBODY, False),
+        ("SFC_IC0003", 5, outcome(QueryClass.OTHER_PAYMENT, "SFC_IC0003"), False),
+        ("5000", 5, outcome(QueryClass.IN_FLIGHT, "4999"), False),
+        # Its code is an HTTP status, and no ResultCode.
+        ("500", 0, classify_query(500, b"{}"), False),
+    ],
+)
+def test_a_held_failure_is_believed_when_a_query_agrees_or_denies_it_nothing(
+    code, silent_before, answer, is_believed
+):
+    known = Known(held_failure=code, silent_answers=silent_before)
+    assert judge_query(answer, known).believe_callback is is_believed
+
+
+def test_a_query_that_says_the_same_failure_as_a_held_callback_ends_it():
+    said = classify_query(200, as_bytes({"ResultCode": "SFC_IC0003", "ResultDesc": "no"}))
+    assert judge_query(said, Known(held_failure="SFC_IC0003")) == BELIEVED
+
+
+@pytest.mark.parametrize("provisional", ["0", "1032"])
+def test_silence_confirms_nothing_once_a_query_has_said_something_else(provisional):
+    known = Known(provisional, held_failure="5000", silent_answers=5)
+    assert judge_query(NOTHING, known) == QueryVerdict(provisional_code=provisional)
+
+
+def test_paid_overrules_a_held_failure():
+    known = Known(held_failure="5000", silent_answers=5)
+    assert judge_query(outcome(QueryClass.PAID, "0"), known) == QueryVerdict(complete=True)
+
+
+ID, OTHER_ID = "ws_CO_021020261805069708374149", "ws_CO_011220261200000001254799999999"
+ASKED = Asked(ID, "2654-4b64")
+
+
+@every_case(
+    ("named", "is_ours"),
+    [
+        ({}, True),
+        ({"CheckoutRequestID": ID}, True),
+        ({"CheckoutRequestID": f" {ID} "}, True),
+        ({"CheckoutRequestID": None}, True),
+        ({"CheckoutRequestID": ID, "MerchantRequestID": "another"}, True),
+        ({"MerchantRequestID": "2654-4b64"}, True),
+        ({"CheckoutRequestID": OTHER_ID}, False),
+        ({"CheckoutRequestID": ID.lower()}, False),
+        ({"CheckoutRequestID": ""}, False),
+        ({"CheckoutRequestID": 7}, False),
+        ({"CheckoutRequestID": [ID]}, False),
+        ({"CheckoutRequestID": OTHER_ID, "MerchantRequestID": "2654-4b64"}, False),
+        ({"MerchantRequestID": "another"}, False),
+        ({"MerchantRequestID": 7}, False),
+    ],
+)
+@every_case("code", ["0", "1032", "4999", 0])
+def test_an_answer_is_asked_whom_it_speaks_of(named, is_ours, code):
+    body = as_bytes({"ResponseCode": "0", "ResultCode": code, **named})
+    kind = classify_query(200, body, ASKED).kind
+    assert (kind is QueryClass.OTHER_PAYMENT) is not is_ours
+    error = as_bytes({"errorCode": "500.001.1001", "errorMessage": "being processed", **named})
+    assert (classify_query(500, error, ASKED).kind is QueryClass.OTHER_PAYMENT) is not is_ours
+
+
+def test_the_other_id_is_not_compared_where_none_was_learned():
+    body = as_bytes({"ResultCode": "0", "MerchantRequestID": "another"})
+    assert classify_query(200, body, Asked(ID)).kind is QueryClass.PAID
 
 
 _OUTCOMES = st.builds(
@@ -160,15 +272,15 @@ _OUTCOMES = st.builds(
 
 
 @repeatable
-@given(st.lists(_OUTCOMES, max_size=12))
-def test_in_any_sequence_a_failure_needs_two_equal_answers_and_nothing_else_between(outcomes):
+@given(st.lists(st.tuples(_OUTCOMES, st.booleans()), max_size=12))
+def test_in_any_sequence_a_failure_needs_two_equal_answers_and_nothing_else_between(said):
     provisional, telling = None, None
-    for it in outcomes:
-        verdict = judge_query(it, provisional)
-        assert verdict.complete == (it.kind is QueryClass.PAID)
+    for it, is_prompt_open in said:
+        verdict = judge_query(it, Known(provisional, is_prompt_open=is_prompt_open))
+        assert verdict.complete == (it.kind is QueryClass.PAID and not is_prompt_open)
         assert verdict.fail == (it.kind is QueryClass.FAILED and it == telling)
         if verdict.complete or verdict.fail:
             break
-        if it.kind in (QueryClass.FAILED, QueryClass.IN_FLIGHT):
+        if it.kind in (QueryClass.FAILED, QueryClass.IN_FLIGHT, QueryClass.PAID):
             telling = it
         provisional = verdict.provisional_code

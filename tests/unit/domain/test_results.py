@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from harness.collecting import every_case
 from harness.data import load_callbacks
 from mpesa_gateway.domain.results import CATALOGUE, PUSH_REASONS, meaning_of
 
@@ -39,7 +40,7 @@ ROWS = [
 NOT_FINAL_IN_A_QUERY = {"4999", *(str(it) for it in range(100000000, 100000012))}
 
 
-@pytest.mark.parametrize(("code", "reason", "cause", "may_retry"), ROWS)
+@every_case(("code", "reason", "cause", "may_retry"), ROWS)
 def test_a_code_has_its_reason_cause_and_advice(code, reason, cause, may_retry):
     meaning = meaning_of(code)
     assert meaning.code == code
@@ -48,7 +49,7 @@ def test_a_code_has_its_reason_cause_and_advice(code, reason, cause, may_retry):
     assert meaning.recognised
 
 
-@pytest.mark.parametrize("code", [row[0] for row in ROWS])
+@every_case("code", [row[0] for row in ROWS])
 def test_still_processing_is_never_final_and_an_overload_is_not_in_a_query(code):
     meaning = meaning_of(code)
     assert meaning.final_in_callback is (code != "4999")
@@ -59,7 +60,7 @@ def test_the_catalogue_has_no_other_code():
     assert list(CATALOGUE) == [row[0] for row in ROWS]
 
 
-@pytest.mark.parametrize("code", ["7777", "", "00", "0.0", " 1032", "sfc_ic0003", "100000012"])
+@every_case("code", ["7777", "", "00", "0.0", " 1032", "sfc_ic0003", "100000012"])
 def test_an_unknown_code_is_final_in_a_callback_only_and_flagged(code):
     meaning = meaning_of(code)
     assert meaning.code == code
@@ -72,7 +73,7 @@ def test_an_unknown_code_is_final_in_a_callback_only_and_flagged(code):
 EVERY_MEANING = [*CATALOGUE.values(), *PUSH_REASONS.values(), meaning_of("7777")]
 
 
-@pytest.mark.parametrize("meaning", EVERY_MEANING, ids=lambda it: f"{it.reason} {it.code}")
+@every_case("meaning", EVERY_MEANING, ids=lambda it: f"{it.reason} {it.code}")
 def test_every_meaning_speaks_to_the_payer_in_both_languages(meaning):
     assert re.fullmatch("[a-z]+(_[a-z]+)*", meaning.reason)
     assert meaning.en.endswith(".")
@@ -113,3 +114,18 @@ def test_every_recorded_failure_has_a_meaning_that_ends_a_payment():
     failed = [it for it in load_callbacks() if it.effect == "failed"]
     assert failed
     assert all(meaning_of(it.code or "").final_in_callback for it in failed)
+
+
+@pytest.mark.parametrize(
+    ("prose", "tops_up"),
+    [
+        (None, True),
+        ("", True),
+        ("[MpesaCB - ]The balance is insufficient for the transaction.", True),
+        ("The initiator information is invalid.", False),
+    ],
+)
+def test_code_1_says_top_up_unless_the_text_speaks_of_something_else(prose, tops_up):
+    meaning = meaning_of("1", prose)
+    assert (meaning.code, meaning.reason) == ("1", "insufficient_funds")
+    assert ("Top up" in meaning.en, "Ongeza" in meaning.sw) == (tops_up, tops_up)

@@ -10,11 +10,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from harness.clock import NOON
+from harness.collecting import every_case
 from harness.properties import repeatable
 from mpesa_gateway.domain.signature import (
     SECRET_PREFIX,
+    SignatureError,
     body_signature,
     signing_key,
+    verify_webhook,
     webhook_headers,
 )
 
@@ -61,9 +64,7 @@ def test_a_secret_is_its_text_unless_it_says_that_it_is_base64():
     assert signing_key("s\u00fc\u00df") == "s\u00fc\u00df".encode()
 
 
-@pytest.mark.parametrize(
-    "rest", ["", "=", "a", "abc", "ab cd", "ab\ncd", "ab-_", "a\u00e9bc", "AAAA!", "===="]
-)
+@every_case("rest", ["", "=", "a", "abc", "ab cd", "ab\ncd", "ab-_", "a\u00e9bc", "AAAA!", "===="])
 def test_what_says_that_it_is_base64_must_be(rest):
     with pytest.raises(ValueError, match="must go on in base64"):
         signing_key(SECRET_PREFIX + rest)
@@ -135,3 +136,50 @@ def test_headers_are_ascii_and_hold_no_secret():
     assert text.isprintable()
     for secret in (PLAIN, WHSEC, WHSEC.removeprefix(SECRET_PREFIX), KEY.decode()):
         assert secret not in text
+
+
+SIGNED_AT = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
+
+
+def signed(body: bytes = b"{}", *secrets: str) -> dict[str, str]:
+    return webhook_headers("msg_1", secrets or ("secret",), body, SIGNED_AT)
+
+
+@pytest.mark.parametrize("seconds", [-300, 0, 300])
+def test_a_genuine_webhook_is_accepted_for_five_minutes(seconds: int) -> None:
+    verify_webhook("secret", signed(), b"{}", SIGNED_AT + timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize("seconds", [-86_400, -301, 301, 400 * 86_400])
+def test_a_webhook_of_another_time_is_refused(seconds: int) -> None:
+    now = SIGNED_AT + timedelta(seconds=seconds)
+    with pytest.raises(SignatureError, match="five minutes"):
+        verify_webhook("secret", signed(), b"{}", now)
+
+
+def test_any_age_is_accepted_without_a_clock() -> None:
+    verify_webhook("secret", signed(), b"{}", None)
+
+
+def test_either_secret_fits_while_they_are_replaced() -> None:
+    headers = signed(b"{}", "new", "old")
+    for secret in ("new", "old"):
+        verify_webhook(secret, headers, b"{}", SIGNED_AT)
+
+
+@every_case(
+    ("change", "body"),
+    [
+        ({"webhook-id": "msg_2"}, b"{}"),
+        ({}, b"{} "),
+        ({"webhook-timestamp": "1769860801"}, b"{}"),
+        ({"webhook-timestamp": "+1769860800"}, b"{}"),
+        ({"webhook-timestamp": ""}, b"{}"),
+        ({"webhook-id": ""}, b"{}"),
+        ({"webhook-signature": "v1,"}, b"{}"),
+        ({"webhook-signature": "v1,\u20ac"}, b"{}"),
+    ],
+)
+def test_a_webhook_that_was_changed_is_refused(change: dict[str, str], body: bytes) -> None:
+    with pytest.raises(SignatureError):
+        verify_webhook("secret", {**signed(), **change}, body, SIGNED_AT)

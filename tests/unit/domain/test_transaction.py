@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.clock import NOON
+from harness.collecting import every_case
 from harness.factories import make_callback, make_request, make_transaction
 from harness.properties import json_values, repeatable
 from mpesa_gateway.domain.results import PUSH_REASONS, meaning_of
@@ -43,7 +44,7 @@ PAID = completed(make_callback(), settled_by="callback")
 CANCELLED = failed("1032", "Request cancelled by user", settled_by="callback")
 
 
-@pytest.mark.parametrize(("current", "wanted"), list(product(FINAL, Status)))
+@every_case(("current", "wanted"), list(product(FINAL, Status)))
 def test_a_final_transaction_never_changes(current, wanted):
     with pytest.raises(TransitionError):
         finish(make_transaction(status=current), Ending(wanted, "callback"), LATER)
@@ -115,7 +116,7 @@ def test_the_key_is_no_part_of_what_was_asked_for():
     assert first.sha256() == second.sha256()
 
 
-@pytest.mark.parametrize(
+@every_case(
     "changes",
     [
         {"amount": Decimal(11)},
@@ -164,8 +165,8 @@ def test_a_final_payment_means_what_its_code_says():
     assert result_meaning(finish(make_transaction(), by_query, LATER)) == meaning_of("0")
 
 
-@pytest.mark.parametrize("reason", list(PUSH_REASONS))
-@pytest.mark.parametrize("code", [None, "500.003.02", "1"])
+@every_case("reason", list(PUSH_REASONS))
+@every_case("code", [None, "500.003.02", "1"])
 def test_a_push_that_failed_means_what_became_of_the_push(reason, code):
     ending = Ending(Status.FAILED, "push", result_code=code, failure_reason=reason)
     assert result_meaning(finish(make_transaction(), ending, LATER)) == PUSH_REASONS[reason]
@@ -177,7 +178,7 @@ LEASE = NOON + timedelta(seconds=20)
 QUERY = NOON + timedelta(minutes=1)
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("changes", "step"),
     [
         ({"next_query_at": QUERY}, NextStep("query", QUERY)),
@@ -263,8 +264,8 @@ def test_letters_digits_spaces_and_hyphens_are_shown(field, pattern, limit):
         assert parse_reference(text, field, pattern, limit) == text
 
 
-@pytest.mark.parametrize(("field", "pattern", "limit"), FIELDS)
-@pytest.mark.parametrize(
+@every_case(("field", "pattern", "limit"), FIELDS)
+@every_case(
     "value",
     [
         "",

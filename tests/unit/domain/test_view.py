@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from harness.clock import NOON
+from harness.collecting import every_case
 from harness.factories import CHECKOUT_REQUEST_ID, PHONE, RECEIPT, make_callback, make_transaction
+from mpesa_gateway.domain.representation import conflict_view, time_text, transaction_view
 from mpesa_gateway.domain.settlement import completed, failed
 from mpesa_gateway.domain.transaction import Ending, PushState, Status, finish
-from mpesa_gateway.domain.view import conflict_view, time_text, transaction_view
 
 PENDING = make_transaction()
 PENDING_VIEW = {
@@ -117,7 +118,7 @@ def test_a_view_is_json_and_shows_no_secret():
     assert "sha256" not in text
 
 
-@pytest.mark.parametrize(
+@every_case(
     ("at", "text"),
     [
         (None, None),

@@ -1,9 +1,8 @@
-import pytest
-
+from harness.collecting import every_case
 from mpesa_gateway.domain.work import Work, WorkKind
 
 
-@pytest.mark.parametrize("kind", list(WorkKind))
+@every_case("kind", list(WorkKind))
 def test_a_kind_of_work_travels_as_its_word(kind):
     assert WorkKind(str(kind)) is kind
 

@@ -12,7 +12,8 @@ metadata:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
-  restartPolicy: OnFailure
+  # Not OnFailure: when the Job has given up, its last pod and log are still there.
+  restartPolicy: Never
   automountServiceAccountToken: false
   serviceAccountName: {{ include "mpesa-gateway.serviceAccountName" . }}
   securityContext:

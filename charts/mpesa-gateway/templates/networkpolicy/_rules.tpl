@@ -35,6 +35,10 @@ labels:
       protocol: UDP
     - port: 53
       protocol: TCP
+  {{- with .Values.networkPolicy.dnsTo }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 {{- end -}}
 
 {{/* Postgres, and Redis unless (dict … "redis" false). */}}

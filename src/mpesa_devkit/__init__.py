@@ -1,0 +1,1 @@
+"""Embedded Postgres and Redis, and child processes: for tests, demo and benchmarks."""

@@ -1,0 +1,1 @@
+"""Callbacks: from the socket to a committed row, and the answer."""

@@ -1,0 +1,1 @@
+"""The merchants of this moment, from the environment and from files."""

@@ -1,0 +1,1 @@
+"""The worker process: consumes the queue, sweeps, and dispatches units of work."""
