@@ -18,14 +18,23 @@ STOP_TIMEOUT_S = 15.0
 START_TIMEOUT_S = 90.0
 POLL_S = 0.02
 _WATCHDOG = Watchdog()
+# The sockets that hold the ports of `free_port`, until this process ends.
+_held: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody uses now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A TCP port on 127.0.0.1 that nobody uses, held for this process as long as it lives.
+
+    It is bound and does not listen. So a server can listen on it, stop and listen again, and the
+    kernel gives it meanwhile to no client's connection and to no other `free_port`. The server
+    must set SO_REUSEADDR, as all of ours, Postgres, Redis and the servers of Go do.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    _held.append(holder)
+    port: int = holder.getsockname()[1]
+    return port
 
 
 class Process:
