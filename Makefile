@@ -33,7 +33,7 @@ test-stores: $(VENV)/.dev ## The tests that use stores, on Debian's own Postgres
 
 .PHONY: test-faults
 test-faults: $(VENV)/.dev ## The slow tests: hundreds of payments while processes are killed, Redis emptied, Postgres restarted; the demo under signals
-	@$(BIN)/python -m pytest -m slow --numprocesses 2 --dist worksteal --quiet
+	@BIN=$(BIN) scripts/pytest -m slow --numprocesses 2 --dist worksteal --quiet
 
 .PHONY: test-outages
 test-outages: $(VENV)/.dev ## Real processes under load while Postgres is away for up to three minutes, or stands still for good
@@ -57,11 +57,11 @@ chaos: $(VENV)/.dev ## Ten minutes of load while processes, database and network
 
 .PHONY: test-rules
 test-rules: $(VENV)/.dev ## The chart's alerts ring when they should: by promtool (fetched with apt), and live, on gateways that are broken on purpose; and their runbooks
-	@PATH="$$PATH:$$(scripts/prometheus)" $(BIN)/python -m pytest tests/rules -q
+	@PATH="$$PATH:$$(scripts/prometheus)" BIN=$(BIN) scripts/pytest tests/rules -q
 
 .PHONY: test-snippets
 test-snippets: $(VENV)/.docs ## The docs as a site in a real browser, their webhook functions in five languages, generated clients (installs Node.js, PHP, Java, Go and Chromium with apt)
-	@scripts/languages && MPESA_SNIPPETS=required $(BIN)/python -m pytest tests/docs/test_examples.py tests/docs/test_generated_clients.py tests/docs/test_site.py tests/docs/test_webhook_snippets.py -q
+	@scripts/languages && MPESA_SNIPPETS=required BIN=$(BIN) scripts/pytest tests/docs/test_examples.py tests/docs/test_generated_clients.py tests/docs/test_site.py tests/docs/test_webhook_snippets.py -q
 
 .PHONY: test-simulation
 test-simulation: $(VENV)/.dev ## Layer B, for longer: any order of events, in virtual time (EXAMPLES=200 SEED=…)
@@ -97,7 +97,7 @@ pictures: $(VENV)/.dev ## The docs' pictures of the demo and of a payment's time
 
 .PHONY: test-dashboards
 test-dashboards: $(VENV)/.dev ## Every panel's query on a real Prometheus, over a gateway that has seen everything
-	@$(BIN)/python -m pytest tests/dashboards
+	@BIN=$(BIN) scripts/pytest tests/dashboards
 
 .PHONY: lock
 lock: $(VENV)/.dev ## Write the lock files again from pyproject.toml

@@ -25,12 +25,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mpesa-crash-") as directory:
         code = subprocess.run(
             [
-                sys.executable, "-m", "pytest", "tests/crash", "--quiet",
+                ROOT / "scripts" / "pytest", "tests/crash", "--quiet",
                 "--numprocesses", os.environ.get("JOBS", "2"), "--dist", "worksteal",
                 *sys.argv[1:],
             ],
             cwd=ROOT,
-            env={**os.environ, "MPESA_CRASH_RESULTS": directory},
+            env={
+                **os.environ,
+                "MPESA_CRASH_RESULTS": directory,
+                "BIN": str(Path(sys.executable).parent),
+            },
             check=False,
         ).returncode  # fmt: skip
         results = [json.loads(it.read_text()) for it in sorted(Path(directory).glob("*.json"))]
