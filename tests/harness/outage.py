@@ -67,7 +67,8 @@ class Load:
 
     def run(self) -> None:
         """Start payments until it is told to end, then wait for all of them."""
-        with ThreadPoolExecutor(400) as threads:
+        # As many as begin in half a minute: a crowd that only repeats would take the whole machine.
+        with ThreadPoolExecutor(round(30 * self.per_second)) as threads:
             number = 0
             while not self.ended.wait(1 / self.per_second):
                 threads.submit(self.pay, number)
