@@ -35,6 +35,7 @@ from mpesa_gateway.usecases.database_gauges import DurabilityGauge
 from mpesa_gateway.usecases.database_watch import DatabaseWatch
 from mpesa_gateway.usecases.deliveries import Deliveries
 from mpesa_gateway.usecases.endpoint_limiter import EndpointLimiter, Slots
+from mpesa_gateway.usecases.entrance import Entrance
 from mpesa_gateway.usecases.held_outcomes import HeldOutcomes
 from mpesa_gateway.usecases.ownership import Ledgers
 from mpesa_gateway.usecases.payments import Payments
@@ -182,6 +183,7 @@ def _wire(
         ),
         payments=Payments(
             pool=pool,
+            entrance=Entrance(),
             recovery=recovery,
             daraja=daraja,
             tokens=tokens,

@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -23,6 +24,7 @@ from harness.settings import API_KEY
 from harness.waiting import wait_for
 from mpesa_devkit.embedded import EmbeddedPostgres
 from mpesa_devkit.processes import free_port
+from mpesa_gateway.usecases.entrance import PLACES
 
 Phones = Callable[[str], str]
 
@@ -159,3 +161,23 @@ def test_an_accepted_push_is_saved_although_postgres_went_away_meanwhile(
         (push,) = simulator.ledger(phone=phone)["pushes"]
         assert view["push"] == "ACCEPTED"
         assert view["checkout_request_id"] == push["checkout_request_id"]
+
+
+def test_more_than_can_begin_in_time_is_sent_away_and_nothing_was_created(
+    by_hand: Gateway,
+    safaricom: FakeSafaricom,
+    new_phone: Phones,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entrance = by_hand.services.payments.entrance
+    monkeypatch.setattr(entrance, "_patience_s", 0.0)
+    phone = new_phone("0000")
+    with ExitStack() as places:
+        for _ in range(PLACES):
+            places.enter_context(entrance.turn())
+        refused = by_hand.initiate(phone)
+
+    assert_problem(refused, 503, "unavailable")
+    assert refused.headers["Retry-After"] == "2"
+    assert by_hand.rows("SELECT FROM transactions WHERE phone = %s", phone) == []
+    assert safaricom.pushed == []

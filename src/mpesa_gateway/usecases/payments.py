@@ -26,7 +26,6 @@ from mpesa_gateway.clients.token import (
     TokenUnavailableError,
     app_id,
 )
-from mpesa_gateway.domain.advice import advise
 from mpesa_gateway.domain.endpoint import parse_endpoint
 from mpesa_gateway.domain.ids import SECRET_BYTES, CallbackToken, TokenKeys
 from mpesa_gateway.domain.merchant import Merchant
@@ -54,10 +53,16 @@ from mpesa_gateway.store.payment_keys import PaymentKey
 from mpesa_gateway.store.pool import Connection, Pool
 from mpesa_gateway.telemetry import metrics, tracing
 from mpesa_gateway.telemetry.log import get_logger
+from mpesa_gateway.usecases.entrance import Entrance
 from mpesa_gateway.usecases.finalize import Effects, count_transaction, new_id
 from mpesa_gateway.usecases.held_outcomes import HeldOutcomes
 from mpesa_gateway.usecases.push_leases import PushLeases
-from mpesa_gateway.usecases.pushes import PushAnswer, pending_answer, record_outcome
+from mpesa_gateway.usecases.pushes import (
+    PushAnswer,
+    pending_answer,
+    record_outcome,
+    warn_of_refusal,
+)
 from mpesa_gateway.usecases.recovery import Recovery
 
 LOGGER = get_logger(__name__)
@@ -93,6 +98,7 @@ class Payments:
     """The collaborators and settings that starting a payment needs."""
 
     pool: Pool
+    entrance: Entrance
     recovery: Recovery
     daraja: Daraja
     tokens: TokenCache
@@ -115,29 +121,38 @@ class Payments:
 
         Raises InvalidInputError, RequestRefusedError, UnavailableError: nothing was created then.
         """
-        with self.pool.connection("initiate.find") as conn:
-            key = request.idempotency_key
-            known = transactions.find_by_key(conn, merchant.name, key) or payment_keys.find(
-                conn, merchant.name, key
-            )
-        if known is not None:
-            return replay(known, request), Effects()
-        webhook_url = self._check(merchant, request)
-        token = self.token_keys.make(new_id(self.clock()), secrets.token_bytes(SECRET_BYTES))
-        intent, transaction = self._commit_intent(merchant, request, webhook_url, token)
-        if intent is None:
-            return replay(transaction, request), Effects()
+        with self.entrance.turn():
+            token = self.token_keys.make(new_id(self.clock()), secrets.token_bytes(SECRET_BYTES))
+            begun = self._begin(merchant, request, token)
+        if isinstance(begun, InitiateAnswer):
+            return begun, Effects()
+        intent, transaction = begun
         self.recovery.acknowledged.intent(intent, transaction.created_at)
         tracing.follow(transaction.id, transaction.traceparent)
         count_transaction(transaction)
         with self.leases.kept(transaction.row), on_behalf_of(merchant.name):
             outcome = self._push(merchant, transaction, token)
             metrics.stk_push_total.labels(outcome.kind.lower()).inc()
-            _warn_of_refusal(merchant, transaction, outcome)
+            warn_of_refusal(merchant, transaction, outcome)
             # Before it is saved: a database that has lost the payment gets both from memory.
             self.recovery.acknowledged.outcome(transaction.id, outcome)
             answer, effects = self._save_outcome(transaction, outcome)
         return InitiateAnswer(answer.status, answer.body, transaction.id), effects
+
+    def _begin(
+        self, merchant: Merchant, request: PaymentRequest, token: CallbackToken
+    ) -> tuple[transactions.Intent, Transaction] | InitiateAnswer:
+        """The committed intent, or the answer that its key got before."""
+        with self.pool.connection("initiate.find") as conn:
+            key = request.idempotency_key
+            known = transactions.find_by_key(conn, merchant.name, key) or payment_keys.find(
+                conn, merchant.name, key
+            )
+        if known is not None:
+            return replay(known, request)
+        webhook_url = self._check(merchant, request)
+        intent, transaction = self._commit_intent(merchant, request, webhook_url, token)
+        return replay(transaction, request) if intent is None else (intent, transaction)
 
     def _check(self, merchant: Merchant, request: PaymentRequest) -> str:
         """What only the merchant's settings can tell. The webhook URL to use."""
@@ -363,23 +378,6 @@ class Payments:
             transaction_id=str(transaction.id),
             outcome=outcome.kind,
         )
-
-
-def _warn_of_refusal(merchant: Merchant, transaction: Transaction, outcome: PushOutcome) -> None:
-    """One line for each payment that Safaricom refused, or that was not sent."""
-    if outcome.kind not in (PushClass.REFUSED, PushClass.NOT_SENT):
-        return
-    LOGGER.warning(
-        "Safaricom refused a payment request"
-        if outcome.kind is PushClass.REFUSED
-        else "a payment request was not sent",
-        merchant=merchant.name,
-        transaction_id=str(transaction.id),
-        reason=outcome.reason,
-        code=outcome.code,
-        problem=outcome.message,
-        remedy=advise(outcome.reason, outcome.code, outcome.message) or None,
-    )
 
 
 def replay(transaction: Transaction | PaymentKey, request: PaymentRequest) -> InitiateAnswer:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mpesa_gateway.domain.advice import advise
+from mpesa_gateway.domain.merchant import Merchant
 from mpesa_gateway.domain.problem_details import problem
 from mpesa_gateway.domain.push import BUSY_RETRY_S, PushClass, PushOutcome, not_sent, unknown
 from mpesa_gateway.domain.results import PUSH_REASONS
@@ -76,6 +77,23 @@ def failed_answer(transaction: Transaction, outcome: PushOutcome) -> PushAnswer:
     advice = advise(outcome.reason, outcome.code, outcome.message)
     detail = " ".join(it for it in (PUSH_REASONS[outcome.reason].en, said, advice) if it)
     return PushAnswer(502, json.dumps(problem("refused-by-safaricom", 502, detail, **common)))
+
+
+def warn_of_refusal(merchant: Merchant, transaction: Transaction, outcome: PushOutcome) -> None:
+    """One line for each payment that Safaricom refused, or that was not sent."""
+    if outcome.kind not in (PushClass.REFUSED, PushClass.NOT_SENT):
+        return
+    LOGGER.warning(
+        "Safaricom refused a payment request"
+        if outcome.kind is PushClass.REFUSED
+        else "a payment request was not sent",
+        merchant=merchant.name,
+        transaction_id=str(transaction.id),
+        reason=outcome.reason,
+        code=outcome.code,
+        problem=outcome.message,
+        remedy=advise(outcome.reason, outcome.code, outcome.message) or None,
+    )
 
 
 def record_outcome(
