@@ -24,7 +24,7 @@ import psycopg
 import requests
 
 from harness.chaos_evidence import check_run, gather_chaos
-from harness.chaos_load import NEVER_TOLD, Load, make_arrivals
+from harness.chaos_load import NEVER_TOLD, TOLD_ONCE, Load, make_arrivals
 from harness.chaos_report import AFTER, ALL_HEALED, Report, lines, make_report
 from harness.chaos_stack import ChaosStack, chaos_stack
 from harness.nemesis import Done, Nemesis
@@ -46,7 +46,7 @@ OUTAGE_NAMES = frozenset(it.name for it in OUTAGES)
 # person after minutes; so does what is in doubt; and nobody ever learns how `never_told` ended.
 OPEN = f"""
 SELECT (SELECT count(*) FROM transactions WHERE status = 'PENDING' AND NOT in_doubt
-            AND attention IS NULL AND right(phone, 4) NOT IN {NEVER_TOLD}
+            AND attention IS NULL AND right(phone, 4) NOT IN {NEVER_TOLD + TOLD_ONCE}
             AND NOT (push_state = 'UNKNOWN' AND checkout_request_id IS NULL)) AS payments,
        (SELECT count(*) FROM callbacks WHERE state = 'RECEIVED') AS callbacks,
        (SELECT count(*) FROM deliveries WHERE state = 'PENDING') AS deliveries
