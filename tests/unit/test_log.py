@@ -22,9 +22,12 @@ from mpesa_gateway.telemetry.log import (
     MAX_LINE_LENGTH,
     REPEATS,
     SUPPRESSED,
+    UNWRITABLE,
     WINDOW_S,
     Repeats,
     begin,
+    quick_line,
+    write_quickly,
 )
 
 SECRET = "c4nary-secret-value"
@@ -203,3 +206,54 @@ def test_the_secrets_of_the_environment_are_known_by_value() -> None:
 @pytest.mark.parametrize("url", ["postgresql://u:p[ss@h/x", "postgresql:///x?host=/tmp", ""])
 def test_a_url_without_a_password_that_can_be_read_is_no_error(url: str) -> None:
     assert _passwords(url) == []
+
+
+# What ends a line for some reader, or hides it on a terminal, or cannot be written at all.
+HOSTILE_TEXTS = [
+    *("\ud800", "\udcff half a pair", "\x85", "\u2028", "\u2029", "\x9b2J", "\x1b[2J", "\x7f"),
+    *("\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x00"),
+]
+FORGED = '{"event": "forged", "level": "error"}'
+
+
+@every_case("text", HOSTILE_TEXTS, ids=repr)
+def test_a_value_neither_forges_a_line_nor_loses_one(text: str, capsys: Output) -> None:
+    log.configure_logging("json", "info")
+    capsys.readouterr()
+    value = f"{text}{FORGED}{text}"
+    log.get_logger("ours").info("it happened", value=value)
+    logging.getLogger("theirs").info("theirs %s", value)
+    quick = quick_line(logging.getLogger("ours"), '{"event": "quick"', {"v": value}, ("f.py", 1))
+    assert quick is not None
+    write_quickly(['{"event": "before"}', quick, '{"event": "after"}'])
+    written = capsys.readouterr()
+
+    lines = [json.loads(line) for line in written.out.splitlines()]
+    assert len(lines) == 5
+    assert lines[0]["value"] == lines[3]["v"] == value
+    assert lines[1]["event"] == f"theirs {value}"
+    assert written.out.isascii()
+    assert written.err == ""
+
+
+class Unspeakable:
+    """A value that fails when it is told."""
+
+    def __str__(self) -> str:
+        raise RuntimeError(SECRET)
+
+    __repr__ = __str__
+
+
+def test_a_line_that_cannot_be_rendered_is_told_without_its_values(capsys: Output) -> None:
+    log.configure_logging("json", "info")
+    log.get_logger("ours").info("it happened", phone=PHONE, value=Unspeakable())
+    logging.getLogger("theirs").info("it happened %d", PHONE + SECRET)
+    written = capsys.readouterr()
+
+    lines = [json.loads(line) for line in written.out.splitlines()]
+    assert [(it["event"], it["logger"]) for it in lines] == [
+        (UNWRITABLE, "ours"),
+        (UNWRITABLE, "theirs"),
+    ]
+    assert not any(it in written.out + written.err for it in (SECRET, PHONE, "Traceback"))

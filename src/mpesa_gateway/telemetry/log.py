@@ -30,6 +30,7 @@ REPEATS = 60
 WINDOW_S = 60.0
 MAX_SENTENCES = 500
 SUPPRESSED = "lines suppressed"
+UNWRITABLE = "a log line could not be written"
 # What every line keeps.
 _HEAD = ("event", "level", "logger", "timestamp", "filename", "lineno", "transaction_id")
 
@@ -117,6 +118,9 @@ class BoundedRenderer:
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
         """The line."""
+        return _writable(self._bounded_line(logger, method, event))
+
+    def _bounded_line(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
         line = str(self._render(logger, method, dict(event)))
         for length in SHORTER:
             if len(line) <= MAX_LINE_LENGTH:
@@ -133,6 +137,31 @@ def _cut(value: Any, length: int) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     return shortened(value if isinstance(value, str) else str(value), length)
+
+
+def _writable(line: str) -> str:
+    """The line in JSON's own escapes where a character ends lines, steers a terminal, or is none.
+
+    Half a surrogate pair cannot be written: whoever sends one would silence the line it is in, and
+    those that are written with it.
+    """
+    if line.isascii() and "\x7f" not in line:
+        return line
+    return line.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode()
+
+
+_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """Says that a line could not be written; logging itself would print its values unmasked."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        error = type(sys.exc_info()[1]).__name__
+        line = {"event": UNWRITABLE, "level": "error", "logger": record.name, "error": error}
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.write(json.dumps(line) + self.terminator)
+            self.flush()
 
 
 class _Stdout(NamedTuple):
@@ -165,7 +194,7 @@ def quick_line(
         f'{beginning}{said}, "level": "info", "logger": "{logger.name}", "lineno": {site[1]},'
         f' "filename": "{site[0]}", "timestamp": "{_timestamp(time.time_ns() // 1000)}"}}'
     )
-    return None if shows_hidden(line) else line
+    return None if shows_hidden(line) else _writable(line)
 
 
 # json.dumps would make an encoder for each value.
@@ -233,7 +262,7 @@ def configure_logging(log_format: str, level: str) -> None:
             BoundedRenderer(renderer),
         ],
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Handler(sys.stdout)
     handler.setFormatter(formatter)
     repeats = Repeats()
     handler.addFilter(repeats)
