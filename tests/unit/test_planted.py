@@ -29,10 +29,30 @@ BUGS = {
     "signature over re-serialised JSON",
     "left-most X-Forwarded-For",
 }
+# What a penetration test (F) and reports from the field (FC) found, each fixed as a kind.
+FINDINGS = {
+    "F1 an answer that kills the worker": (51, 52),
+    "F2 another tenant's API key": (31,),
+    "F3 a token without the app's secret": (53, 54),
+    "F4 production rules that a word switches off": (60, 61, 62, 63),
+    "F5 one tenant that takes all threads and look-ups": (40, 41),
+    "F6 a short code that is squatted": (32,),
+    "FC1 a body that contradicts itself": (68,),
+    "FC2 a query's answer about somebody else": (25,),
+    "FC3 a new address of Safaricom": (28,),
+    "FC4 a callback URL that nobody can call": (64,),
+    "FC5 white space in a credential": (29,),
+    "FC6 a token that the API gateway calls dead": (54,),
+}
 
 
 def test_all_bugs_that_were_asked_for_are_there() -> None:
     assert {it.bug for it in PATCHES} >= BUGS
+
+
+@every_case("finding", FINDINGS)
+def test_each_finding_has_a_bug_that_brings_it_back(finding: str) -> None:
+    assert set(FINDINGS[finding]) <= {int(it.path.name.partition("-")[0]) for it in PATCHES}
 
 
 @pytest.fixture
