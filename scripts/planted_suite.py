@@ -30,7 +30,7 @@ from harness.planted import OTHER_CODE, REPORT_VARIABLE  # noqa: E402
 COPIED = ("src", "operator", "migrations", "tests", "pyproject.toml")
 TESTS_FAILED = 1
 LIMIT_S = 900
-ASSERTIONS = ("AssertionError", "Failed")
+ASSERTIONS = ("AssertionError", "CasesFailedError", "Failed")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import pytest
 # Many cases share the time of one test, on machines that may be busy. A hang still ends.
 TIMEOUT_S = 600
 _LONGEST_NAME = 200
+_ASSERTIONS = (AssertionError, pytest.fail.Exception)
 # An assertion, `pytest.raises` that saw nothing, and a skip, which would hide the other cases.
 _FAILURES = (Exception, pytest.fail.Exception, pytest.skip.Exception)
 _PARAMETER_SET = type(pytest.param())
@@ -26,6 +27,10 @@ _PARAMETER_SET = type(pytest.param())
 
 class CasesFailedError(AssertionError):
     """Some cases failed. Its text names them all."""
+
+
+class CasesBrokeError(CasesFailedError):
+    """Some of them not by an assertion: the test may be broken, and not what it tests."""
 
 
 class Cases:
@@ -52,7 +57,9 @@ class Cases:
         if self.failures:
             lines = [f"{len(self.failures)} of {self.count} cases failed:"]
             lines += [f"- {name}: {_in_words(failure)}" for name, failure in self.failures]
-            raise CasesFailedError("\n".join(lines)) from self.failures[0][1]
+            asserted = all(isinstance(it, _ASSERTIONS) for _, it in self.failures)
+            error = CasesFailedError if asserted else CasesBrokeError
+            raise error("\n".join(lines)) from self.failures[0][1]
 
 
 @contextmanager

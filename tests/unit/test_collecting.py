@@ -129,3 +129,19 @@ def test_an_argument_that_the_test_does_not_take_is_an_error():
 
         @every_case("nubmer", [1])
         def test(number: int) -> None: ...
+
+
+def test_a_case_that_broke_is_told_from_one_that_was_denied() -> None:
+    """scripts/planted_suite.py believes only a test that denied something."""
+
+    def kind_of(*failures: Exception) -> str:
+        cases = Cases()
+        for failure in failures:
+            with cases.case("x"):
+                raise failure
+        with pytest.raises(AssertionError) as raised:
+            cases.report()
+        return type(raised.value).__name__
+
+    assert kind_of(AssertionError("x")) == "CasesFailedError"
+    assert kind_of(AssertionError("x"), ValueError("x")) == "CasesBrokeError"

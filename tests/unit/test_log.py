@@ -228,11 +228,11 @@ def test_a_value_neither_forges_a_line_nor_loses_one(text: str, capsys: Output) 
     write_quickly(['{"event": "before"}', quick, '{"event": "after"}'])
     written = capsys.readouterr()
 
+    assert len(written.out.splitlines()) == 5
+    assert written.out.isascii()
     lines = [json.loads(line) for line in written.out.splitlines()]
-    assert len(lines) == 5
     assert lines[0]["value"] == lines[3]["v"] == value
     assert lines[1]["event"] == f"theirs {value}"
-    assert written.out.isascii()
     assert written.err == ""
 
 
