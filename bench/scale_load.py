@@ -203,10 +203,11 @@ def measure_sizes(rig: ScaleRig, built: Built) -> list[Figure]:
     with rig.connect_to(FULL) as conn:
         for table in TABLES:
             row = conn.execute(
-                # A table with partitions has no room of its own.
+                # A table with partitions has no room of its own; one without is in no tree.
                 "SELECT sum(pg_table_size(relid)), sum(pg_indexes_size(relid))"
-                "  FROM pg_partition_tree(%s::regclass)",
-                [table],
+                "  FROM (SELECT relid FROM pg_partition_tree(%(table)s::regclass)"
+                "        UNION SELECT %(table)s::regclass) AS parts",
+                {"table": table},
             ).fetchone()
             assert row is not None
             megabytes = [float(size) / 1e6 / million for size in row]
