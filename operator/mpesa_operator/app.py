@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import threading
 import time
 from collections.abc import Coroutine
@@ -19,6 +20,7 @@ from mpesa_operator.cache import Body, Objects, body_key
 from mpesa_operator.cluster import Cluster, ClusterError
 from mpesa_operator.publication import Publication
 from mpesa_operator.reconcile import Reconciler
+from mpesa_operator.secret_watch import SecretWatch
 from mpesa_operator.settings import Settings
 from mpesa_operator.workqueue import Queue, Turn
 
@@ -91,7 +93,12 @@ class App:
             self._reconciler.pods.loop(),
             self._sweep_loop(),
             self._heartbeat_loop(),
+            *(watch.loop() for watch in self._secret_watches()),
         ]
+
+    def _secret_watches(self) -> list[SecretWatch]:
+        namespaces = self._settings.list_namespaces if self._settings.secret_watch else ()
+        return [SecretWatch(self._cluster.new_http_client, self, it) for it in namespaces]
 
     # --- events --------------------------------------------------------------------------------
 
@@ -114,6 +121,21 @@ class App:
         """A Secret changed: who reads it has a turn now."""
         for key in self._objects.users_of_secret(namespace, name):
             self._queue.add(key)
+
+    def secrets_watched(self, namespace: str) -> None:
+        """Changes of Secrets are told from now on; those of before are looked for once more."""
+        self._objects.watched.add(namespace)
+        for key in self._objects.in_namespace(namespace):
+            self._queue.add(key)
+
+    def secrets_unwatched(self, namespace: str) -> None:
+        """Changes of Secrets must be looked for: within a resync, not all at once."""
+        if namespace not in self._objects.watched:
+            return
+        self._objects.watched.discard(namespace)
+        resync_s = self._settings.platform.resync.total_seconds()
+        for key in self._objects.in_namespace(namespace):
+            self._queue.add(key, delay_s=resync_s * random.random())  # noqa: S311 - spreads load
 
     def _put(self, body: Body) -> None:
         if self._objects.put(body):

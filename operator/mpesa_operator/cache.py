@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from mpesa_operator.claims import account
 from mpesa_operator.conditions import read_time
 from mpesa_operator.plan import Merchant
-from mpesa_operator.platform_settings import DEFAULT_GATEWAY, FINALIZER
+from mpesa_operator.platform_settings import DEFAULT_GATEWAY, FINALIZER, GENERATED_SUFFIX
 from mpesa_operator.spec import MerchantSpec
 
 Body = Mapping[str, Any]
@@ -59,6 +59,8 @@ class Objects:
         self.invalid: set[str] = set()
         # Namespaces that may not be listed now: what is in them is unknown, not gone.
         self.blind: set[str] = set()
+        # Namespaces whose Secrets are watched; `*` is all.
+        self.watched: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._merchants)
@@ -123,8 +125,20 @@ class Objects:
         return self._by_account.get(account(merchant.spec), set()) - {merchant.key}
 
     def users_of_secret(self, namespace: str, name: str) -> set[str]:
-        """The objects that read a Secret."""
-        return set(self._by_secret.get(f"{namespace}/{name}", ()))
+        """The objects that read a Secret, or that it was generated for."""
+        users = set(self._by_secret.get(f"{namespace}/{name}", ()))
+        owner = f"{namespace}/{name.removesuffix(GENERATED_SUFFIX)}"
+        if name.endswith(GENERATED_SUFFIX) and owner in self._merchants:
+            users.add(owner)
+        return users
+
+    def in_namespace(self, namespace: str) -> set[str]:
+        """The objects of a namespace, or all with `*`."""
+        return {key for key, it in self._merchants.items() if namespace in ("*", it.namespace)}
+
+    def hears_of_secrets(self, namespace: str) -> bool:
+        """Whether a change of a Secret there is told, and need not be looked for."""
+        return not self.watched.isdisjoint((namespace, "*"))
 
 
 def secret_names(spec: MerchantSpec) -> set[str]:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import httpx2
 from lightkube import ApiError, AsyncClient
+from lightkube.config import client_adapter
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.core.exceptions import ConfigError as LightkubeConfigError
 from lightkube.generic_resource import create_namespaced_resource
@@ -68,6 +69,15 @@ class Cluster:
         config = KubeConfig.from_env().get()
         timeout = httpx2.Timeout(TIMEOUT_S)
         return cls(AsyncClient(config=config, field_manager=FIELD_MANAGER, timeout=timeout))
+
+    @staticmethod
+    def new_http_client(timeout: httpx2.Timeout) -> httpx2.AsyncClient:
+        """A client of its own for a stream that stays open, as the same user."""
+        config = KubeConfig.from_env().get()
+        if config is None:  # `connect` has read the same one.
+            raise ClusterError("the connection's settings cannot be read", 0, "none are there")
+        parameters = client_adapter.ConnectionParams(timeout=timeout)
+        return client_adapter.AsyncClient(config, parameters)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -1,7 +1,8 @@
 """Where kopf calls us. Nothing is decided here.
 
-Only `on.event` is used. kopf's own change detection would copy the object into an annotation, which
-for a Secret means the credential itself; and all we need to know is that something changed.
+Only `on.event` is used: kopf's own change detection would copy the object into an annotation, and
+all we need to know is that something changed. Secrets are watched by `secret_watch`, which sees
+their metadata only; kopf would fetch the credentials.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ REQUEST_TIMEOUT_S = 30
 WARNING = 30
 
 
-def make_registry(app: App, *, secret_watch: bool) -> kopf.OperatorRegistry:
+def make_registry(app: App) -> kopf.OperatorRegistry:
     """The handlers."""
     registry = kopf.OperatorRegistry()
 
@@ -41,12 +42,6 @@ def make_registry(app: App, *, secret_watch: bool) -> kopf.OperatorRegistry:
     @kopf.on.probe(registry=registry, id="seconds since the last sweep")
     async def age(**_: Any) -> int:
         return round(app.age_s())
-
-    if secret_watch:
-
-        @kopf.on.event("", "v1", "secrets", registry=registry)
-        async def secret(namespace: str | None, name: str | None, **_: Any) -> None:
-            app.secret_seen(namespace or "", name or "")
 
     return registry
 
@@ -80,7 +75,7 @@ async def run_kopf(app: App, settings: Settings) -> None:
     """Watch until a signal ends the process."""
     namespaces = settings.watch_namespaces
     await kopf.operator(
-        registry=make_registry(app, secret_watch=settings.secret_watch),
+        registry=make_registry(app),
         settings=make_settings(),
         standalone=True,
         clusterwide=not namespaces,

@@ -47,6 +47,8 @@ LOGGER = get_logger(__name__)
 CHECKS_AT_ONCE = 8
 # Part of the resync that is random, so that merchants created together drift apart.
 JITTER = 0.2
+# Secrets that are watched are read again after so many resyncs only.
+WATCHED_READ_EVERY = 10
 CONFLICT = 409
 # Transitions that follow from a moment's delay are not worth an event.
 UNEVENTFUL = ("Propagating", "Publishing", "Checking", "NotPublished")
@@ -349,6 +351,10 @@ class Reconciler:
         wait_s = plan.requeue_after.total_seconds()
         if plan.requeue_after == self._platform.resync:
             wait_s *= 1 - JITTER * random.random()  # noqa: S311 - spreads load, no secret
+            if self._objects.hears_of_secrets(key.partition("/")[0]):
+                # The rest is looked at as ever; Secrets only in case that a change was not told.
+                self._queue.add(key, delay_s=wait_s, fresh=False)
+                wait_s *= WATCHED_READ_EVERY
         self._queue.add(key, delay_s=wait_s)
         if observed.check.pending_since is not None:
             patience = observed.check.pending_since + CHECK_PATIENCE - self._now()
