@@ -149,11 +149,10 @@ bench-scale: $(VENV)/.bench ## Ten million payments beside none: hot queries, in
 	@$(BIN)/python -m bench.scale build --rows $(or $(ROWS),10000000)
 	@$(BIN)/python -m bench.scale measure $(if $(ROWS),,--publish)
 
-BENCH_SCALE := $(or $(TMPDIR),/tmp)/mpesa-gateway-test-bench-scale
 .PHONY: test-bench
 test-bench: $(VENV)/.bench ## Proof that every part of the benchmarks works, in about three minutes; nothing is judged by time
 	@$(BIN)/python -m bench short --into build/test-bench
-	@$(BIN)/python -m bench.scale build --rows 20000 --directory $(BENCH_SCALE)
-	@$(BIN)/python -m bench.scale measure --rounds 1 --directory $(BENCH_SCALE) --into build/test-bench-scale
-	@rm -rf $(BENCH_SCALE)
+	@set -e; scale=$$(mktemp -d); trap 'rm -rf "$$scale"' EXIT; \
+	  $(BIN)/python -m bench.scale build --rows 20000 --directory "$$scale"; \
+	  $(BIN)/python -m bench.scale measure --rounds 1 --directory "$$scale" --into build/test-bench-scale
 	@$(BIN)/python -m bench.check build/test-bench/bench.json build/test-bench-scale/bench.json

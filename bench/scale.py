@@ -28,6 +28,8 @@ CONSOLE = Console(width=140)
 DIRECTORY = Path(tempfile.gettempdir()) / "mpesa-gateway-bench-scale"
 INTO = Path("build/bench-scale")
 NEEDED_GB_PER_MILLION = 4
+# Beside what was built, from the moment on that its open work is no longer as it was built.
+MEASURED = "measured"
 
 
 def _say(text: str) -> None:
@@ -36,7 +38,7 @@ def _say(text: str) -> None:
 
 @click.group()
 def main() -> None:
-    """Build once, measure as often as you like."""
+    """Build, then measure once: the last round's worker does the work that waits."""
     # Only what goes wrong: the product's own code runs in this process too.
     configure_logging("json", "error")
 
@@ -45,9 +47,9 @@ def main() -> None:
 @click.option("--rows", default=10_000_000, show_default=True)
 @click.option("--directory", type=click.Path(path_type=Path), default=DIRECTORY)
 def build_command(rows: int, directory: Path) -> None:
-    """Make the data, unless the directory has as many rows already."""
+    """Make the data, unless the directory has as many rows and nobody has measured them."""
     found = find_built(directory)
-    if found is not None and found.rows == rows:
+    if found is not None and found.rows == rows and not (directory / MEASURED).exists():
         _say(f"{directory} has {rows:,} payments already")
         return
     shutil.rmtree(directory, ignore_errors=True)
@@ -72,6 +74,12 @@ def measure(directory: Path, rounds: int, *, publish: bool, into: Path) -> None:
     built = find_built(directory)
     if built is None:
         sys.exit(f"{directory} holds nothing: run `make bench-scale`")
+    if (directory / MEASURED).exists():
+        sys.exit(
+            f"{directory} was measured before, which did the work that waited there:"
+            " run `make bench-scale`, which builds it again"
+        )
+    (directory / MEASURED).touch()
     where, started = report.machine(), time.monotonic()
     size = f"{built.rows / 1e6:g} M"
     notes: list[str] = []
