@@ -212,9 +212,7 @@ def _wire(
             merchants=merchants.current,
             clock=clock,
             lease=config.lease,
-            limiter=EndpointLimiter(
-                Slots.of(config.worker_concurrency), is_alone=merchants.is_alone
-            ),
+            limiter=EndpointLimiter(Slots.of(config.worker_concurrency), tenancy=merchants.tenancy),
             remember=recovery.remember_webhook,
         ),
         queries=Queries(
@@ -227,7 +225,7 @@ def _wire(
             per_minute=config.safaricom_query_per_minute,
             schedule=config.query_schedule,
             lease=config.lease,
-            room=Room(MOST_QUERIES, is_alone=merchants.is_alone),
+            room=Room(MOST_QUERIES, tenancy=merchants.tenancy),
         ),
         redeliveries=Redeliveries(pool=pool, clock=clock),
         retention=Retention(

@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import requests
 
 from daraja_simulator.settings import Settings
@@ -28,11 +29,28 @@ def start(gateway: Gateway, key: str, number: int) -> requests.Response:
     )
 
 
-def test_open_pushes_of_one_merchant_leave_room_for_another_s(
-    gateways: Gateways, tmp_path: Path
+def write_merchants(directory: Path, hostile: list[str]) -> None:
+    """The hostile ones have keys that begin with their own names."""
+    for number, name in enumerate(hostile):
+        file, code = f"hostile-{number}.json", str(700_000 + number)
+        write_merchant(directory, file, name=name, key=f"{name}-{HOSTILE_KEY}", shortCode=code)
+    write_merchant(
+        directory, "victim.json", name="shops/victim", key=VICTIM_KEY, shortCode="600200"
+    )
+
+
+@pytest.mark.parametrize(
+    ("hostile", "taken"),
+    [
+        (["hostile/0"], PUSHES // 2),
+        # However many they are, those of a namespace get no more than two thirds.
+        ([f"hostile/{number}" for number in range(4)], PUSHES * 2 // 3),
+    ],
+)
+def test_open_pushes_of_hostile_merchants_leave_room_for_another_s(
+    hostile: list[str], taken: int, gateways: Gateways, tmp_path: Path
 ) -> None:
-    write_merchant(tmp_path, "hostile.json", name="shops/hostile", key=HOSTILE_KEY)
-    write_merchant(tmp_path, "victim.json", name="shops/victim", key=VICTIM_KEY, shortCode="600200")
+    write_merchants(tmp_path, hostile)
     slow = Settings(push_delay=6.0, callback_delay=3600.0)
     with (
         gateways.start(
@@ -44,19 +62,20 @@ def test_open_pushes_of_one_merchant_leave_room_for_another_s(
         lock = threading.Lock()
 
         def push(number: int) -> None:
-            answer = start(gateway, HOSTILE_KEY, number)
+            key = f"{hostile[number % len(hostile)]}-{HOSTILE_KEY}"
+            answer = start(gateway, key, number)
             with lock:
                 answers.append(answer)
 
         futures = [threads.submit(push, number) for number in range(2 * PUSHES)]
-        # Half of the places are the hostile's; whatever is more has been refused by now.
-        wait_for(lambda: len(answers) == 2 * PUSHES - PUSHES // 2)
+        # Whatever is more than their share has been refused by now.
+        wait_for(lambda: len(answers) == 2 * PUSHES - taken)
         victims = [threads.submit(start, gateway, VICTIM_KEY, 900 + it) for it in range(2)]
         for future in futures:
             future.result()
 
         refused = [it for it in answers if it.status_code == 503]
         assert [it.result().status_code for it in victims] == [201, 201]
-        assert len(refused) == 2 * PUSHES - PUSHES // 2
+        assert len(refused) == 2 * PUSHES - taken
         assert {it.headers["Retry-After"] for it in refused} == {"2"}
-        assert len(gateway.rows("SELECT FROM transactions")) == PUSHES // 2 + 2
+        assert len(gateway.rows("SELECT FROM transactions")) == taken + 2

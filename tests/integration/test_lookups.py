@@ -193,6 +193,23 @@ def test_a_merchant_with_many_endpoints_pushes_out_its_own_connections_only() ->
     assert (len(pools), victims.closed) == (0, True)  # type: ignore[attr-defined]
 
 
+def test_the_merchants_of_one_namespace_push_out_none_of_another_s() -> None:
+    pools, victims = SharedPools(16), pool()
+    with on_behalf_of("victim/shop"):
+        pools["shop"] = victims
+    for merchant in range(50):
+        with on_behalf_of(f"hostile/{merchant}"):
+            for number in range(20):
+                pools[number] = pool()
+    with on_behalf_of("victim/shop"):
+        assert pools.get("shop") is victims
+    with on_behalf_of("victim/another"):
+        pools["shop"] = pool()
+    assert not victims.closed  # type: ignore[attr-defined]
+    assert len(pools) <= 16
+    pools.clear()
+
+
 def test_a_newcomer_gets_the_place_of_the_one_that_has_most() -> None:
     pools = SharedPools(2)
     for merchant in ("a", "b", "c"):

@@ -35,7 +35,7 @@ FINDINGS = {
     "F2 another tenant's API key": (31,),
     "F3 a token without the app's secret": (53, 54),
     "F4 production rules that a word switches off": (60, 61, 62, 63),
-    "F5 one tenant that takes all threads and look-ups": (40, 41),
+    "F5 one tenant that takes all threads and look-ups": (40, 41, 74),
     "F6 a short code that is squatted": (32,),
     "FC1 a body that contradicts itself": (68,),
     "FC2 a query's answer about somebody else": (25,),

@@ -38,7 +38,7 @@ MAKERS = {
 # The resource, and the test in which one merchant wants all of it.
 SHARED = {
     "api/app.py Threads push": (
-        "tests/api/test_shares.py::test_open_pushes_of_one_merchant_leave_room_for_another_s"
+        "tests/api/test_shares.py::test_open_pushes_of_hostile_merchants_leave_room_for_another_s"
     ),
     "api/app.py Threads read": (
         "tests/unit/test_threads.py::test_the_queue_is_shared_and_served_by_merchant_in_turn"
@@ -146,13 +146,13 @@ def test_a_shared_resource_has_an_attack_that_is_tested(resource: str) -> None:
 
 
 def test_pushes_and_reads_know_whose_they_are() -> None:
-    """A pool of threads without `is_alone` gives one merchant all of them."""
+    """A pool of threads without `tenancy` gives one merchant all of them."""
     source = (SOURCES / "api/app.py").read_text(encoding="utf-8")
     made = [
         ast.unparse(node)
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "Threads"
     ]
-    shared = [it for it in made if "is_alone=merchants.is_alone" in it]
+    shared = [it for it in made if "tenancy=merchants.tenancy" in it]
 
     assert len(shared) == sum(it.startswith("api/app.py Threads") for it in SHARED)

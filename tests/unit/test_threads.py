@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 
 from mpesa_gateway.api.threads import Threads
+from mpesa_gateway.domain.shares import Tenancy
 from mpesa_gateway.errors import UnavailableError
 
 
@@ -22,7 +23,8 @@ def release() -> Iterator[threading.Event]:
 
 
 def threads(places: int, waiting: int = 0, *, alone: bool = False) -> Threads:
-    return Threads(places, "test", waiting=waiting, is_alone=lambda: alone)
+    tenancy = Tenancy.ONE_MERCHANT if alone else Tenancy.MANY
+    return Threads(places, "test", waiting=waiting, tenancy=lambda: tenancy)
 
 
 async def hold(pool: Threads, merchant: str, count: int, release: threading.Event) -> list[bool]:
@@ -43,6 +45,19 @@ def test_calls_of_one_merchant_leave_threads_to_another(release: threading.Event
         pool = threads(8)
         assert (await hold(pool, "hostile", 200, release)).count(True) == 4
         assert await pool.run("victim", lambda: 7) == 7
+        release.set()
+
+    asyncio.run(run())
+
+
+def test_calls_of_a_namespace_s_many_merchants_leave_threads_to_another_namespace_s(
+    release: threading.Event,
+) -> None:
+    async def run() -> None:
+        pool = threads(128)
+        taken = [await hold(pool, f"hostile/{it}", 128, release) for it in range(50)]
+        assert sum(it.count(True) for it in taken) == 85
+        assert (await hold(pool, "victim/shop", 50, release)).count(True) == 22
         release.set()
 
     asyncio.run(run())

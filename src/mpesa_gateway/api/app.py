@@ -116,8 +116,8 @@ def create_app(
 ) -> App[Request, Response]:
     """The application. `notify` announces work after its commit; `on_shutdown` comes last."""
     config, pool, merchants = services.config, services.pool, services.merchants
-    pushes = Threads(config.pushes_in_flight, "push", is_alone=merchants.is_alone)
-    reads = Threads(READ_THREADS, "read", waiting=READS_WAITING, is_alone=merchants.is_alone)
+    pushes = Threads(config.pushes_in_flight, "push", tenancy=merchants.tenancy)
+    reads = Threads(READ_THREADS, "read", waiting=READS_WAITING, tenancy=merchants.tenancy)
     checks = Threads(HEALTH_THREADS, "health", waiting=HEALTH_WAITING)
     look_ups = Threads(LOOK_UP_THREADS, "look-up", waiting=LOOK_UPS_WAITING)
     inbox = Inbox(

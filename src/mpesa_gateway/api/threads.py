@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mpesa_gateway.domain.shares import Shares
+from mpesa_gateway.domain.shares import Shares, Tenancy
 from mpesa_gateway.errors import UnavailableError
 
 Result = TypeVar("Result")
@@ -39,10 +39,10 @@ class Threads:
         name: str,
         *,
         waiting: int = 0,
-        is_alone: Callable[[], bool] = lambda: True,
+        tenancy: Callable[[], Tenancy] = lambda: Tenancy.ONE_MERCHANT,
     ) -> None:
-        """`is_alone`: whether there is one merchant only, so that nothing is left for another."""
-        self._is_alone = is_alone
+        """`tenancy`: who is served, so that nothing is left for a merchant that does not exist."""
+        self._tenancy = tenancy
         self._running = Shares(threads)
         self._places = Shares(waiting)
         # By merchant, in the order of their turns.
@@ -62,11 +62,11 @@ class Threads:
     def _start(
         self, merchant: str, call: Callable[[], Result]
     ) -> asyncio.Future[asyncio.Future[Result]]:
-        alone = self._is_alone()
+        tenancy = self._tenancy()
         waiting = _Waiting(call, asyncio.get_running_loop().create_future())
-        if merchant not in self._queue and self._running.take(merchant, alone=alone):
+        if merchant not in self._queue and self._running.take(merchant, tenancy):
             self._submit(merchant, waiting)
-        elif self._places.take(merchant, alone=alone):
+        elif self._places.take(merchant, tenancy):
             self._queue.setdefault(merchant, deque()).append(waiting)
         else:
             raise UnavailableError("too many requests are being served")
@@ -88,8 +88,8 @@ class Threads:
 
     def _start_next(self) -> bool:
         """Start the next call of the first merchant that has a thread left."""
-        alone = self._is_alone()
-        eligible = (it for it in self._queue if self._running.has_room(it, alone=alone))
+        tenancy = self._tenancy()
+        eligible = (it for it in self._queue if self._running.has_room(it, tenancy))
         merchant = next(eligible, None)
         if merchant is None:
             return False
@@ -101,7 +101,7 @@ class Threads:
             del self._queue[merchant]
         # Its client may have gone meanwhile; then nothing has begun and nothing has to end.
         if not waiting.started.cancelled():
-            self._running.take(merchant, alone=alone)
+            self._running.take(merchant, tenancy)
             self._submit(merchant, waiting)
         return True
 

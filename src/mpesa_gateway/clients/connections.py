@@ -1,15 +1,15 @@
-"""The connections that are kept for later, shared by merchant."""
+"""The connections that are kept for later, shared by namespace and merchant."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable
 
 from urllib3.connectionpool import HTTPConnectionPool
 
 from mpesa_gateway.clients.caller import current_merchant
-from mpesa_gateway.domain.shares import may_take
+from mpesa_gateway.domain.shares import may_take, namespace_of
 
 # Endpoints whose connections are kept, of all merchants; one merchant gets half. To make a pool
 # again costs as much as the request.
@@ -19,7 +19,8 @@ MAX_ENDPOINTS = 256
 class SharedPools:
     """Stands in for the container of PoolManager, with an entry for each caller and endpoint.
 
-    A merchant with many endpoints pushes out its own connections and nobody else's.
+    A merchant with many endpoints pushes out its own connections and nobody else's; the first
+    connection of another takes the place of one of whoever keeps most.
     """
 
     def __init__(self, most: int = MAX_ENDPOINTS) -> None:
@@ -42,8 +43,10 @@ class SharedPools:
         with self.lock:
             merchant = current_merchant()
             own = self._pools.get(merchant, OrderedDict())
-            if not may_take(held=len(own), free=self._most - len(self)):
-                self._drop_oldest(merchant if own else max(self._pools, key=self._size_of))
+            of_namespace = self._held_by_namespaces()[namespace_of(merchant)]
+            free = self._most - len(self)
+            if not may_take(held=len(own), of_namespace=of_namespace, free=free):
+                self._drop_oldest(merchant if own else self._largest())
             self._pools.setdefault(merchant, OrderedDict())[key] = pool
 
     def __len__(self) -> int:
@@ -56,8 +59,16 @@ class SharedPools:
             while self._pools:
                 self._drop_oldest(next(iter(self._pools)))
 
-    def _size_of(self, merchant: str) -> int:
-        return len(self._pools[merchant])
+    def _held_by_namespaces(self) -> Counter[str]:
+        held: Counter[str] = Counter()
+        for merchant, pools in self._pools.items():
+            held[namespace_of(merchant)] += len(pools)
+        return held
+
+    def _largest(self) -> str:
+        """The merchant that keeps most, of the namespace that keeps most."""
+        held = self._held_by_namespaces()
+        return max(self._pools, key=lambda it: (held[namespace_of(it)], len(self._pools[it])))
 
     def _drop_oldest(self, merchant: str) -> None:
         _, pool = self._pools[merchant].popitem(last=False)

@@ -1,4 +1,4 @@
-"""Name look-ups in threads of their own, shared by merchant.
+"""Name look-ups in threads of their own, shared by namespace and merchant.
 
 A look-up that hangs cannot be cancelled: it holds its thread until the resolver gives up, with
 glibc's defaults tens of seconds, and therefore its merchant's share of the threads.
@@ -35,7 +35,9 @@ class Lookups:
         merchant, give_up = current_merchant(), time.monotonic() + timeout_s
         with self._changed:
             if not self._changed.wait_for(lambda: self._shares.take(merchant), timeout_s):
-                raise TimeoutError("the name look-up took too long: others of the merchant hang")
+                raise TimeoutError(
+                    "the name look-up took too long: others of the merchant or its namespace hang"
+                )
         # There is a thread for each share, so it starts at once.
         future = self._executor.submit(self._run, resolve, host, port, merchant)
         try:

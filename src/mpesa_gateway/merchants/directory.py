@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mpesa_gateway.config.production import check_merchant
 from mpesa_gateway.domain.bundle import bundle_sha256, file_digest
 from mpesa_gateway.domain.merchant import DEFAULT_MERCHANT, Merchant
 from mpesa_gateway.domain.ownership import public_name, split_ledger
+from mpesa_gateway.domain.shares import Tenancy, namespace_of
 from mpesa_gateway.telemetry import metrics
 from mpesa_gateway.telemetry.log import get_logger
 
@@ -50,6 +52,14 @@ class Snapshot:
     sha256: str = ""
     # Which file each merchant is from; `default` of the environment is from none.
     files: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def tenancy(self) -> Tenancy:
+        """Who is served, as far as sharing is concerned."""
+        if len(self.by_name) <= 1:
+            return Tenancy.ONE_MERCHANT
+        namespaces = {namespace_of(it) for it in self.by_name}
+        return Tenancy.ONE_NAMESPACE if len(namespaces) == 1 else Tenancy.MANY
 
     def find(self, name: str) -> Merchant | None:
         """The merchant with that ledger, or with the one that it had before it adopted another."""
@@ -95,9 +105,9 @@ class MerchantDirectory:
         """The merchants now."""
         return self._snapshot
 
-    def is_alone(self) -> bool:
-        """Return whether there is one merchant at most, who need not leave room for another."""
-        return len(self._snapshot.by_name) <= 1
+    def tenancy(self) -> Tenancy:
+        """Return who is served, so that no room is left for a merchant that does not exist."""
+        return self._snapshot.tenancy
 
     def start(self) -> None:
         """Read once, now; then watch in the background."""

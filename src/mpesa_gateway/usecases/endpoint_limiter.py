@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mpesa_gateway.domain.shares import Shares, may_take
+from mpesa_gateway.domain.shares import Shares, Tenancy
 
 # Deferred deliveries that are remembered, shared by merchant; the sweeper finds the others.
 MAX_DEFERRED = 10_000
@@ -63,12 +63,12 @@ class EndpointLimiter:
         self,
         slots: Slots,
         *,
-        is_alone: Callable[[], bool] = lambda: False,
+        tenancy: Callable[[], Tenancy] = lambda: Tenancy.MANY,
         time_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slots = slots
         self._most_per_endpoint = max(1, slots.fast * 2 // 3)
-        self._is_alone = is_alone
+        self._tenancy = tenancy
         self._time_s = time_s
         # When the running attempts of each endpoint began.
         self._running: dict[Endpoint, list[float]] = {}
@@ -137,18 +137,15 @@ class EndpointLimiter:
 
     def _has_share(self, merchant: str) -> bool:
         """Whether the merchant may have one more, of the fast attempts and of all."""
-        fast_since, alone = self._time_s() - SLOW_S, self._is_alone()
-        held = taken = held_fast = taken_fast = 0
+        fast, everything = Shares(self._slots.fast), Shares(self._slots.all)
+        fast_since, tenancy = self._time_s() - SLOW_S, self._tenancy()
         for endpoint, began in self._running.items():
-            young, ours = sum(at > fast_since for at in began), endpoint.merchant == merchant
-            taken, taken_fast = taken + len(began), taken_fast + young
-            held, held_fast = held + ours * len(began), held_fast + ours * young
-        coming = len(self._reserved)
-        held_coming = sum(it.merchant == merchant for it in self._reserved.values())
-        free_fast, free = self._slots.fast - taken_fast - coming, self._slots.all - taken - coming
-        return may_take(held=held_fast + held_coming, free=free_fast, alone=alone) and may_take(
-            held=held + held_coming, free=free, alone=alone
-        )
+            fast.count(endpoint.merchant, sum(at > fast_since for at in began))
+            everything.count(endpoint.merchant, len(began))
+        for endpoint in self._reserved.values():
+            fast.count(endpoint.merchant)
+            everything.count(endpoint.merchant)
+        return fast.has_room(merchant, tenancy) and everything.has_room(merchant, tenancy)
 
     def _defer(self, endpoint: Endpoint, delivery_id: int) -> None:
         if delivery_id in self._deferred_ids:
@@ -156,7 +153,7 @@ class EndpointLimiter:
         origins = self._deferred.get(endpoint.merchant, OrderedDict())
         if len(origins.get(endpoint.origin, ())) >= MAX_DEFERRED_PER_ENDPOINT:
             return
-        if not self._memory.take(endpoint.merchant, alone=self._is_alone()):
+        if not self._memory.take(endpoint.merchant, self._tenancy()):
             return
         self._deferred[endpoint.merchant] = origins
         origins.setdefault(endpoint.origin, deque()).append(delivery_id)

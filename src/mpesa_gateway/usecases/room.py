@@ -6,22 +6,22 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mpesa_gateway.domain.shares import Shares
+from mpesa_gateway.domain.shares import Shares, Tenancy
 
 
 class Room:
     """Lets at most `places` calls in at once, and of one merchant a share. Nobody waits."""
 
-    def __init__(self, places: int, *, is_alone: Callable[[], bool]) -> None:
+    def __init__(self, places: int, *, tenancy: Callable[[], Tenancy]) -> None:
         self._shares = Shares(places)
-        self._is_alone = is_alone
+        self._tenancy = tenancy
         self._lock = threading.Lock()
 
     @contextmanager
     def enter(self, merchant: str) -> Iterator[bool]:
         """Whether there is room for one more call of the merchant, which ends with the block."""
         with self._lock:
-            entered = self._shares.take(merchant, alone=self._is_alone())
+            entered = self._shares.take(merchant, self._tenancy())
         try:
             yield entered
         finally:

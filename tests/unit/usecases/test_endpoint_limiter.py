@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from harness.collecting import every_case
+from mpesa_gateway.domain.shares import Tenancy
 from mpesa_gateway.usecases.endpoint_limiter import (
     MAX_DEFERRED,
     MAX_DEFERRED_PER_ENDPOINT,
@@ -23,7 +24,8 @@ class Rig:
 
     def __init__(self, slots: Slots, *, alone: bool = False) -> None:
         self.now = 0.0
-        self.limiter = EndpointLimiter(slots, is_alone=lambda: alone, time_s=lambda: self.now)
+        tenancy = Tenancy.ONE_MERCHANT if alone else Tenancy.MANY
+        self.limiter = EndpointLimiter(slots, tenancy=lambda: tenancy, time_s=lambda: self.now)
         self._ids = itertools.count(1)
 
     def start(self, merchant: str, origin: str = "https://shop.example", **state: bool) -> bool:
@@ -59,6 +61,17 @@ def test_a_merchant_with_200_black_holes_leaves_slots_to_the_others(concurrency:
     rig.limiter.release(Endpoint("victim", "https://shop.example"))
     assert slots.all // 2 - 1 <= rig.settle("hostile") + slots.fast // 2 <= slots.all // 2 + 1
     assert [rig.start("victim") for _ in range(2)] == [True, True]
+
+
+@every_case("concurrency", [1, 2, 3, 4, 6, 10, 40, 256])
+def test_a_namespace_of_fifty_hostile_merchants_leaves_slots_to_the_others(
+    concurrency: int,
+) -> None:
+    slots = Slots.of(concurrency)
+    rig = Rig(slots)
+    held = sum(rig.settle(f"hostile/{number}") for number in range(50))
+    assert held <= slots.all * 2 // 3
+    assert [rig.start("victim/shop"), rig.start("victim/shop")] == [True, True]
 
 
 def test_the_share_of_a_merchant_does_not_grow_with_its_endpoints() -> None:
@@ -113,7 +126,10 @@ def test_endpoints_with_one_name_are_two_where_they_belong_to_two_merchants() ->
 
 
 def test_a_reserved_slot_is_claimed_or_goes_to_another() -> None:
-    limiter, endpoint = EndpointLimiter(Slots(1, 1), is_alone=lambda: True), Endpoint("m", "x")
+    limiter, endpoint = (
+        EndpointLimiter(Slots(1, 1), tenancy=lambda: Tenancy.ONE_MERCHANT),
+        Endpoint("m", "x"),
+    )
     assert limiter.try_acquire(endpoint, 1, failing=False)
     for delivery_id in (2, 3):
         assert not limiter.try_acquire(endpoint, delivery_id, failing=False)
