@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from harness import shell
 from harness.release import Release
 from harness.runbooks import commands
 
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/commands.md"
 MERCHANT = "runbook"
 CHANGES_THE_CONTEXT = "kubectl config set-context"
 
@@ -74,3 +78,26 @@ def test_a_command_of_a_runbook_says_something(
 def test_commands_of_ours_run_in_the_pods(release: Release, command: str) -> None:
     target = f"deployment/{release.fullname}-worker"
     assert release.kube.execute(target, "mpesa-gateway", *command.split()).strip()
+
+
+def test_the_plugin_of_kubectl_runs_a_command_in_a_worker(
+    release: Release, context: Path, tmp_path: Path
+) -> None:
+    """Found by the real kubectl on the PATH, as docs/commands.md says."""
+    shutil.copy(ROOT / "scripts/kubectl-mpesa", tmp_path)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    for line in re.findall(r"^kubectl mpesa .*$", PAGE.read_text("utf-8"), re.MULTILINE):
+        program, *words = shlex.split(filled_in(line, release))
+        done = shell.run(program, *words, env={"PATH": path}, timeout_s=60)
+        assert (done.returncode, bool(done.stdout)) == (0, True), done.stderr
+    done = shell.run(
+        "kubectl",
+        "mpesa",
+        f"--kubeconfig={context}",
+        "--release",
+        "none",
+        "stats",
+        env={"PATH": path},
+    )
+    assert done.returncode == 1
+    assert "no worker of the release none" in done.stderr

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 
 from commands.conftest import Run
+from harness import shell
 from mpesa_gateway.cli import COMMANDS, cli
 
+ROOT = Path(__file__).parents[2]
 # What takes longest to import; the version and completion need none of it.
 HEAVY = ("psycopg", "redis", "requests", "pydantic", "structlog", "falcon", "opentelemetry", "rich")
 
@@ -83,3 +88,20 @@ def test_every_help_can_be_shown(run: Run) -> None:
     for words in all_commands():
         shown = run(*words.split(), "--help", env={})
         assert shown.exit_code == 0, words
+
+
+def test_each_completion_of_the_docs_is_one_that_the_shell_can_read() -> None:
+    """bash reads its own; the others need not be installed, so their scripts are looked at."""
+    page = (ROOT / "docs/commands.md").read_text("utf-8")
+    shells = set(re.findall(r"_MPESA_GATEWAY_COMPLETE=(\w+)_source mpesa-gateway", page))
+    assert shells == {"bash", "zsh", "fish"}
+    path = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for name in shells:
+        source = {**path, "_MPESA_GATEWAY_COMPLETE": f"{name}_source"}
+        said = shell.run("mpesa-gateway", env=source).stdout
+        assert "_mpesa_gateway_completion" in said, name
+        assert f"{name}_complete" in said
+    line = re.search(r'eval "\$\(_MPESA_GATEWAY_COMPLETE=bash_source mpesa-gateway\)"', page)
+    assert line
+    done = shell.run("bash", "-c", f"{line[0]}; complete -p mpesa-gateway", env=path)
+    assert "-F _mpesa_gateway_completion mpesa-gateway" in done.stdout
