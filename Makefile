@@ -107,6 +107,10 @@ lock: $(VENV)/.dev ## Write the lock files again from pyproject.toml
 audit: $(VENV)/.dev ## Known vulnerabilities of every locked package (AUDIT_UNREACHABLE=allow without a network)
 	@$(BIN)/python scripts/audit.py
 
+.PHONY: dist
+dist: $(VENV)/.dev ## The Python package, as sdist and wheel, in dist/
+	@$(BIN)/hatchling build --directory dist --target sdist --target wheel
+
 .PHONY: sbom
 sbom: $(VENV)/.dev ## CycloneDX SBOM of the locked packages into dist/ (SBOM_IMAGE names an image to describe too)
 	@BIN=$(BIN) SBOM_IMAGE=$(SBOM_IMAGE) ./scripts/sbom
