@@ -39,7 +39,8 @@ from mpesa_gateway.store import (
 from mpesa_gateway.store import transactions as store
 from mpesa_gateway.store.inbox import NewCallback
 from mpesa_gateway.store.pool import Connection, Pool
-from mpesa_gateway.store.transactions import Filter, Intent
+from mpesa_gateway.store.transaction_listing import Filter, list_newest
+from mpesa_gateway.store.transactions import Intent
 from mpesa_gateway.usecases.finalize import new_id
 
 REPEATS = 30
@@ -140,7 +141,7 @@ def _list(wanted: Filter, **latest: Callable[[Asked], object]) -> Callable[[Aske
 
     def run(it: Asked) -> object:
         values = {name: value(it) for name, value in latest.items()}
-        return store.list_newest(it.conn, replace(wanted, **values))  # type: ignore[arg-type]
+        return list_newest(it.conn, replace(wanted, **values))  # type: ignore[arg-type]
 
     return run
 

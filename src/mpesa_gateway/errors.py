@@ -13,6 +13,8 @@ GatewayError
 │   ├── KeyInFlightError      the first request with this key has not ended
 │   ├── KeyReusedError        the key was used for another payment
 │   ├── PromptOpenError       a prompt may still be open on that phone
+│   ├── OrderPaidError        the order has a payment that was paid
+│   ├── OrderOpenError        the order has a payment that may still be paid
 │   ├── RateLimitedError      more than the merchant's initiatePerMinute
 │   ├── MerchantSuspendedError
 │   ├── MerchantDrainingError
@@ -24,6 +26,7 @@ GatewayError
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 
 
@@ -107,6 +110,28 @@ class KeyReusedError(RequestRefusedError):
 
 class PromptOpenError(RequestRefusedError):
     """A prompt may still be open on that phone; a second one would kill the first."""
+
+
+class OrderPaidError(RequestRefusedError):
+    """The order was paid; `transaction_id` and `receipt` are that payment's."""
+
+    def __init__(self, message: str, *, transaction_id: uuid.UUID, receipt: str | None) -> None:
+        super().__init__(message)
+        self.transaction_id = transaction_id
+        self.receipt = receipt
+
+
+class OrderOpenError(RequestRefusedError):
+    """An attempt of the order may still be paid: a second one might charge twice.
+
+    `transaction_id` is that payment's; None when it ended at this moment.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after_s: int, transaction_id: uuid.UUID | None = None
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.transaction_id = transaction_id
 
 
 class RateLimitedError(RequestRefusedError):

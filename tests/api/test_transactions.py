@@ -19,7 +19,8 @@ from harness.wire import exchange, request_bytes
 Phones = Callable[[str], str]
 VIEW = {
     *("transaction_id", "merchant", "status", "amount", "phone", "account_reference"),
-    *("description", "webhook_url", "idempotency_key", "push", "checkout_request_id", "receipt"),
+    *("description", "order_id", "custom_data", "webhook_url", "idempotency_key", "push"),
+    *("checkout_request_id", "receipt"),
     *("metadata", "result", "failure", "settled_by", "attention", "next_step", "created_at"),
     *("updated_at", "finished_at"),
 }

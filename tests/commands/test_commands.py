@@ -58,6 +58,21 @@ def test_a_listing_can_be_narrowed_and_continued(
     )
 
 
+def test_every_attempt_of_an_order_is_listed(
+    gateway: Gateway, run: Run, env: dict[str, str]
+) -> None:
+    assert gateway.initiate("254712344000", order_id="INV-1").status_code == 502
+    second = gateway.pay(SILENT, order_id="INV-1")
+    gateway.pay("254700024042", order_id="INV-2")
+
+    listed = parsed(run("transactions", "list", "--order", "INV-1", "--json", env=env))["items"]
+
+    assert [it["status"] for it in listed] == ["PENDING", "FAILED"]
+    assert listed[0]["transaction_id"] == second
+    shown = run("transactions", "show", second, env=env).output
+    assert "INV-1" in shown
+
+
 def test_show_tells_who_said_what(gateway: Gateway, run: Run, env: dict[str, str]) -> None:
     transaction_id = fail_one(gateway)
     view = parsed(run("transactions", "show", transaction_id, "--json", env=env))

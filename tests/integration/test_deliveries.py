@@ -362,6 +362,8 @@ def test_the_webhook_says_what_the_contract_promises(gateway: Gateway) -> None:
         "amount",
         "phone",
         "account_reference",
+        "order_id",
+        "custom_data",
         "metadata",
         "result",
         "timestamp",

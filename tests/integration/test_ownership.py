@@ -181,6 +181,18 @@ def test_one_key_in_both_histories_is_still_two_payments(names: Names) -> None:
     assert own in {it["transaction_id"] for it in told(gateway)}
 
 
+def test_one_order_in_both_histories_is_paid_in_the_own_one(names: Names) -> None:
+    gateway, key = names.gateway, names.belongs_to(FIRST)
+    before = gateway.pay(key=key, order_id="INV-1")
+    settled(gateway)
+    key = names.belongs_to(NEXT)
+    own = gateway.pay(key=key, phone=OTHER_PHONE, order_id="INV-1")
+    assert names.adopt() == Adopted(moved=0, left=1)
+    assert listed(gateway, key, order_id="INV-1") == [before]
+    settled(gateway, 2)
+    assert own in {it["transaction_id"] for it in told(gateway)}
+
+
 def test_payments_from_before_uids_belong_to_the_first_object_that_has_one(names: Names) -> None:
     gateway, key = names.gateway, names.belongs_to(None)
     before = gateway.pay(key=key)

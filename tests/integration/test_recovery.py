@@ -156,6 +156,19 @@ def test_a_payment_whose_key_made_another_one_meanwhile_is_listed_only(gateway: 
     assert [str(it["id"]) for it in rows] == [other]
 
 
+def test_a_payment_whose_order_has_another_one_now_is_listed_only(gateway: Gateway) -> None:
+    transaction_id, _ = paid_silently(gateway, SILENT, order_id="INV-1")
+    gateway.services.recovery.examine()
+    row = lose(gateway, transaction_id)
+    other = paid_elsewhere(gateway, {**row, "idempotency_key": uuid.uuid4()})
+
+    gateway.services.recovery.examine()
+
+    assert ("payment", False) in lost_rows(gateway)
+    rows = gateway.rows("SELECT internal_transaction_id AS id FROM transactions")
+    assert [str(it["id"]) for it in rows] == [other]
+
+
 def paid_elsewhere(gateway: Gateway, row: dict[str, Any]) -> str:
     """The same key under another id, as a process makes it that knew nothing of the first."""
     other = str(uuid.uuid4())

@@ -53,9 +53,9 @@ def old(gateway: Gateway) -> Gateway:
     return gateway
 
 
-def end(gateway: Gateway, phone: str, **said: Any) -> str:
+def end(gateway: Gateway, phone: str, *, order_id: str | None = None, **said: Any) -> str:
     key = str(uuid.uuid4())
-    gateway.pay(phone, idempotency_key=key)
+    gateway.pay(phone, idempotency_key=key, order_id=order_id)
     body = callback_body(gateway.checkout_request_id(phone), **said)
     gateway.post(gateway.callback_path(phone), body)
     gateway.work()
@@ -156,6 +156,31 @@ def test_a_release_that_knows_no_kept_keys_cannot_push_again(old: Gateway) -> No
         old.execute(
             "UPDATE transactions SET receipt = 'UAV0000001' WHERE idempotency_key = %s",
             row["idempotency_key"],
+        )
+
+
+def test_an_order_stays_paid_and_a_failed_one_free(gateway: Gateway) -> None:
+    begin_month(gateway, datetime(2030, 1, 1, tzinfo=UTC))
+    end(gateway, SILENT, order_id="paid", receipt="UAV0000001")
+    end(gateway, OTHER, order_id="failed", code=1032)
+    begin_month(gateway, LATER)
+    end(gateway, THIRD, receipt="UDA0000001")
+    (row,) = gateway.rows("SELECT * FROM transactions WHERE order_id = 'paid'")
+    assert remove(gateway) == (2, 0)
+
+    refused = gateway.initiate(SILENT, order_id="paid").json()
+    assert refused["type"].rpartition("/")[2] == "order-paid"
+    assert refused["transaction_id"] == str(row["internal_transaction_id"])
+    assert refused["receipt"] == "UAV0000001"
+    assert gateway.initiate(SILENT, order_id="failed").status_code == 201
+    # Who looked before the rows went meets the wall.
+    row["internal_transaction_id"], row["idempotency_key"] = uuid.uuid4(), uuid.uuid4()
+    row["checkout_request_id"] = "ws_CO_other"
+    names = [it for it in row if it not in ("id", "metadata", "receipt", "custom_data")]
+    columns, marks = ", ".join(names), ", ".join(["%s"] * len(names))
+    with pytest.raises(psycopg.errors.UniqueViolation, match="was paid before"):
+        gateway.execute(
+            f"INSERT INTO transactions ({columns}) VALUES ({marks})", *[row[it] for it in names]
         )
 
 

@@ -18,9 +18,9 @@ from harness.settling import SILENT, settle
 from harness.waiting import wait_for
 from mpesa_gateway.domain.work import Work, WorkKind
 from mpesa_gateway.exporters.backlog import BacklogExporter
-from mpesa_gateway.store import callbacks, deliveries, pages, stats, status_queries, transactions
+from mpesa_gateway.store import callbacks, deliveries, pages, stats, status_queries
 from mpesa_gateway.store.pool import Connection
-from mpesa_gateway.store.transactions import Filter
+from mpesa_gateway.store.transaction_listing import Filter, list_newest
 
 TABLES = (
     "callbacks",
@@ -70,7 +70,9 @@ def live(gateway: Gateway) -> None:
     end(gateway, OTHER, code=1032)
     # A success that proves nothing is held until a query has confirmed it.
     end(gateway, THIRD, receipt=None)
-    transaction_id = gateway.pay(FOURTH)
+    transaction_id = gateway.pay(FOURTH, order_id="INV-1")
+    for phone in (FOURTH, SILENT):
+        assert gateway.initiate(phone, order_id="INV-1").status_code == 409
     for _ in range(3):
         gateway.clock.advance(seconds=300)
         gateway.sweep()
@@ -78,6 +80,7 @@ def live(gateway: Gateway) -> None:
     gateway.session.post(path, headers={"X-Internal-Secret": API_KEY}, timeout=10)
     gateway.work()
     gateway.get("/transactions", phone=FOURTH)
+    gateway.get("/transactions", order_id="INV-1")
     gateway.get(f"/transactions/{transaction_id}/deliveries")
     BacklogExporter(gateway.pool, gateway.clock).refresh()
 
@@ -239,8 +242,8 @@ def test_a_page_of_long_ago_is_not_looked_for_from_today_on(gateway: Gateway) ->
     )
     before = rows_fetched(gateway, "transactions")
     with gateway.pool.connection("test") as conn:
-        found = transactions.list_newest(conn, of_day)
-        nobody = transactions.list_newest(conn, replace(of_day, phone="254700000000"))
+        found = list_newest(conn, of_day)
+        nobody = list_newest(conn, replace(of_day, phone="254700000000"))
     close_pools(gateway)
 
     assert [it.created_at for it in found] == [days[1]] * 20
@@ -298,7 +301,7 @@ def test_rows_that_came_out_of_order_are_in_the_page_that_their_time_says(gatewa
         write_history(gateway.database_url, 1, first=1 + number, at=at)
     wanted = Filter(created_after=noon, created_before=noon + timedelta(minutes=6))
     with gateway.pool.connection("test") as conn:
-        found = transactions.list_newest(conn, wanted)
+        found = list_newest(conn, wanted)
 
     assert [(it.created_at - noon).seconds // 60 for it in found] == [5, 2, 4]
 
@@ -308,8 +311,8 @@ def test_a_time_that_no_id_can_tell_is_no_bound(gateway: Gateway, year: int) -> 
     write_history(gateway.database_url, 1, at=str(gateway.clock()))
     at = datetime(year, 12, 31, tzinfo=UTC)
     with gateway.pool.connection("test") as conn:
-        before = transactions.list_newest(conn, Filter(created_before=at))
-        after = transactions.list_newest(conn, Filter(created_after=at))
+        before = list_newest(conn, Filter(created_before=at))
+        after = list_newest(conn, Filter(created_after=at))
 
     assert (len(before), len(after)) == ((1, 0) if year == 9999 else (0, 1))
 

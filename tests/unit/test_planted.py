@@ -58,7 +58,7 @@ def test_each_finding_has_a_bug_that_brings_it_back(finding: str) -> None:
 @pytest.fixture
 def product(tmp_path: Path) -> Path:
     """A copy of what can be patched."""
-    for room in ("src", "operator"):
+    for room in ("src", "operator", "migrations"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / room, tmp_path / room, ignore=ignored)
     return tmp_path

@@ -20,6 +20,8 @@ from mpesa_gateway.errors import (
     MerchantSuspendedError,
     NotFoundError,
     NothingToDeliverError,
+    OrderOpenError,
+    OrderPaidError,
     PromptOpenError,
     RateLimitedError,
     RecoveryError,
@@ -61,6 +63,8 @@ STATUSES: dict[type[GatewayError], tuple[int, str]] = {
     BodyTooSlowError: (408, "request-timeout"),
     KeyInFlightError: (409, "key-in-flight"),
     PromptOpenError: (409, "prompt-open"),
+    OrderPaidError: (409, "order-paid"),
+    OrderOpenError: (409, "order-open"),
     NothingToDeliverError: (409, "nothing-to-deliver"),
     MerchantDrainingError: (410, "merchant-removed"),
     BodyTooLargeError: (413, "body-too-large"),
@@ -123,6 +127,10 @@ def problem_of(error: GatewayError, *, is_read: bool = False) -> dict[str, Any]:
         detail = str(error)
     if isinstance(error, RequestRefusedError):
         extensions["retry_after"] = error.retry_after_s
+    if isinstance(error, OrderPaidError | OrderOpenError) and error.transaction_id is not None:
+        extensions["transaction_id"] = str(error.transaction_id)
+    if isinstance(error, OrderPaidError):
+        extensions["receipt"] = error.receipt
     if isinstance(error, UnavailableError):
         extensions["retry_after"] = UNAVAILABLE_RETRY_S
     if isinstance(error, RecoveryError):

@@ -27,6 +27,9 @@ Absent = SkipJsonSchema[None]
 NumberOrText = int | str | None
 Reason = Annotated[str, WithJsonSchema({"type": "string", "enum": list(REASONS)})]
 Time = Annotated[datetime, Field(json_schema_extra={"examples": [_EXAMPLE_TIME]})]
+CustomData = Annotated[
+    dict[str, str], Field(description="What the request brought; an empty object without it.")
+]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -107,6 +110,8 @@ class Transaction(BaseModel):
     phone: str
     account_reference: str
     description: str
+    order_id: str | None
+    custom_data: CustomData
     webhook_url: str
     idempotency_key: uuid.UUID
     push: PushState
@@ -226,6 +231,7 @@ class Problem(BaseModel):
     retry_after: Annotated[int, Field(ge=1, description="Seconds.")] | Absent = None
     transaction_id: uuid.UUID | Absent = None
     transaction_status: Status | Absent = None
+    receipt: Annotated[str, Field(description="Only of `order-paid`.")] | Absent = None
     reason: Reason | Absent = None
     safaricom: SafaricomAnswer | Absent = None
 
@@ -249,6 +255,8 @@ class Webhook(BaseModel):
     amount: str = Field(pattern="^[0-9]+$", description="Whole shillings.")
     phone: str
     account_reference: str
+    order_id: str | None
+    custom_data: CustomData
     metadata: Metadata | None
     result: Result | None
     timestamp: Time

@@ -7,6 +7,7 @@ from typing import Any
 from mpesa_gateway.api.requests import EXAMPLE_REQUEST
 from mpesa_gateway.api.transactions import DEFAULT_LIMIT, MAX_LIMIT
 from mpesa_gateway.domain.delivery import WebhookType
+from mpesa_gateway.domain.order import MAX_ORDER_ID
 from mpesa_gateway.domain.phone import PHONE_PATTERN
 from mpesa_gateway.domain.transaction import Status
 from mpesa_gateway.usecases import reading
@@ -167,6 +168,7 @@ def _list_transactions() -> Json:
     operation["parameters"] = [
         _query("status", {"type": "string", "enum": [it.value for it in Status]}),
         _query("phone", {"type": "string", "pattern": PHONE_PATTERN}),
+        _query("order_id", {"type": "string", "minLength": 1, "maxLength": MAX_ORDER_ID}),
         _query("created_after", time),
         _query("created_before", time),
         _query("limit", limit),

@@ -24,6 +24,14 @@ from pydantic_core import PydanticCustomError
 from mpesa_gateway.domain.amount import parse_amount
 from mpesa_gateway.domain.endpoint import MAX_URL_LENGTH, parse_endpoint
 from mpesa_gateway.domain.ids import parse_uuid4
+from mpesa_gateway.domain.order import (
+    MAX_CUSTOM_KEY,
+    MAX_CUSTOM_KEYS,
+    MAX_CUSTOM_VALUE,
+    MAX_ORDER_ID,
+    parse_custom_data,
+    parse_order_id,
+)
 from mpesa_gateway.domain.phone import PHONE_PATTERN, parse_phone
 from mpesa_gateway.domain.transaction import (
     ACCOUNT_REFERENCE_PATTERN,
@@ -39,6 +47,8 @@ AMOUNT_TEXT_PATTERN = r"^[1-9][0-9]{0,17}(\.0{1,2})?$"
 UUID4_PATTERN = (
     "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-4[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$"
 )
+# Postgres keeps no NUL in a text.
+STORABLE_PATTERN = r"^[^\u0000]*$"
 MAX_FIELD_NAME = 64
 # A body of 64 KiB has room for ten thousand names; to list them would hold the event loop up.
 MAX_NAMED_PROBLEMS = 20
@@ -157,6 +167,41 @@ class InitiateRequest(BaseModel):
         ),
         _optional({"type": "string", "pattern": DESCRIPTION_PATTERN}),
     ] = None
+    order_id: Annotated[
+        str | None,
+        _checked(_null_is_absent(parse_order_id)),
+        _optional(
+            {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": MAX_ORDER_ID,
+                "pattern": STORABLE_PATTERN,
+                "description": "Your own order. While a payment of it is paid or may still be, no"
+                " other one begins, whatever its idempotency key.",
+            }
+        ),
+    ] = None
+    custom_data: Annotated[
+        dict[str, str] | None,
+        _checked(_null_is_absent(parse_custom_data)),
+        _optional(
+            {
+                "type": "object",
+                "maxProperties": MAX_CUSTOM_KEYS,
+                "propertyNames": {
+                    "minLength": 1,
+                    "maxLength": MAX_CUSTOM_KEY,
+                    "pattern": STORABLE_PATTERN,
+                },
+                "additionalProperties": {
+                    "type": "string",
+                    "maxLength": MAX_CUSTOM_VALUE,
+                    "pattern": STORABLE_PATTERN,
+                },
+                "description": "Your own texts, echoed in answers and webhooks.",
+            }
+        ),
+    ] = None
 
 
 def parse_payment_request(body: dict[str, Any], *, allow_private: bool) -> PaymentRequest:
@@ -188,6 +233,8 @@ def parse_payment_request(body: dict[str, Any], *, allow_private: bool) -> Payme
         webhook_url=request.webhook_url,
         account_reference=request.account_reference or DEFAULT_ACCOUNT_REFERENCE,
         description=request.description or DEFAULT_DESCRIPTION,
+        order_id=request.order_id,
+        custom_data=request.custom_data or None,
     )
 
 

@@ -14,18 +14,27 @@ from mpesa_gateway.api.auth import authenticate
 from mpesa_gateway.api.bodies import INITIATE_LIMIT, read_body
 from mpesa_gateway.api.threads import Threads
 from mpesa_gateway.domain.ids import parse_uuid
+from mpesa_gateway.domain.order import parse_order_id
 from mpesa_gateway.domain.phone import parse_phone
 from mpesa_gateway.domain.transaction import Status
 from mpesa_gateway.domain.work import Work
 from mpesa_gateway.errors import FieldProblem, InvalidInputError, NotFoundError
 from mpesa_gateway.merchants.directory import MerchantDirectory
 from mpesa_gateway.store.pool import Pool
-from mpesa_gateway.store.transactions import Filter
+from mpesa_gateway.store.transaction_listing import Filter
 from mpesa_gateway.usecases import reading
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
-PARAMETERS = ("status", "phone", "created_after", "created_before", "limit", "cursor")
+PARAMETERS = (
+    "status",
+    "phone",
+    "order_id",
+    "created_after",
+    "created_before",
+    "limit",
+    "cursor",
+)
 # Stricter than `fromisoformat`, which takes week dates and much else.
 _RFC_3339 = re.compile(
     r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ](?P<minute>[0-9]{2}:[0-9]{2}):(?P<second>[0-9]{2})"
@@ -103,6 +112,7 @@ def parse_filter(params: Mapping[str, Any], merchant: str) -> tuple[Filter, uuid
         merchant=merchant,
         status=read("status", parse_status, None),
         phone=read("phone", parse_phone, None),
+        order_id=read("order_id", parse_order_id, None),
         created_after=read("created_after", lambda it: parse_time(it, "created_after"), None),
         created_before=read("created_before", lambda it: parse_time(it, "created_before"), None),
         limit=read("limit", parse_limit, DEFAULT_LIMIT),

@@ -63,6 +63,7 @@ def _facts(view: dict[str, Any]) -> dict[str, Any]:
         "phone": masked(view["phone"]),
         "merchant": view["merchant"],
         "reference": view["account_reference"],
+        "order": view["order_id"],
         "created": view["created_at"],
         "finished": _finished(view),
         "push": view["push"],

@@ -21,10 +21,11 @@ from mpesa_gateway.commands.output import (
 )
 from mpesa_gateway.commands.payment_page import print_payment
 from mpesa_gateway.commands.tables import Column, clock_time, id_suffix, print_list
+from mpesa_gateway.domain.order import parse_order_id
 from mpesa_gateway.domain.phone import parse_phone
 from mpesa_gateway.domain.resolution import parse_resolution
 from mpesa_gateway.domain.transaction import Status
-from mpesa_gateway.store.transactions import Filter
+from mpesa_gateway.store.transaction_listing import Filter
 from mpesa_gateway.usecases import reading, timeline
 from mpesa_gateway.usecases.finding import find_transaction
 from mpesa_gateway.usecases.resolutions import resolve_transaction
@@ -53,6 +54,7 @@ def transactions() -> None:
     "--status", type=click.Choice([status.value for status in Status], case_sensitive=False)
 )
 @click.option("--phone", help="Of this phone only (254…).")
+@click.option("--order", help="Every attempt of this order of the merchant's.")
 @click.option(
     "--stuck", is_flag=True, help="Only those that need manual review: attention, or a conflict."
 )
@@ -60,10 +62,11 @@ def transactions() -> None:
 @older_option
 @limit_option
 @output_option
-def list_(
+def list_(  # noqa: PLR0913, PLR0917 - each is an option
     merchant: str | None,
     status: str | None,
     phone: str | None,
+    order: str | None,
     stuck: bool,
     cursor: str | None,
     older_than: datetime | None,
@@ -78,6 +81,7 @@ def list_(
         merchant=merchant,
         status=Status(status.upper()) if status else None,
         phone=parse_phone(phone) if phone else None,
+        order_id=parse_order_id(order) if order is not None else None,
         created_before=older_than,
         needs_person=stuck,
         limit=limit,

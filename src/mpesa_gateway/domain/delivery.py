@@ -135,6 +135,8 @@ def webhook_body(
         "amount": amount_text(transaction.amount),
         "phone": transaction.phone,
         "account_reference": transaction.account_reference,
+        "order_id": transaction.order_id,
+        "custom_data": transaction.custom_data or {},
         "metadata": metadata_of(transaction),
         "result": result_of(transaction),
         "timestamp": now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),

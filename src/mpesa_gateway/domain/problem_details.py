@@ -19,6 +19,8 @@ TITLES = {
     "key-in-flight": "The first request with this key has not ended",
     "key-reused": "The idempotency key was used for another payment",
     "prompt-open": "A payment prompt may still be open on this phone",
+    "order-paid": "The order is paid",
+    "order-open": "An attempt of the order may still be paid",
     "nothing-to-deliver": "There is no webhook to send again",
     "body-too-large": "The body is too large",
     "rate-limited": "Too many payments in a minute",

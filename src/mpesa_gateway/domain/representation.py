@@ -37,6 +37,8 @@ def transaction_view(
         "phone": transaction.phone,
         "account_reference": transaction.account_reference,
         "description": transaction.description,
+        "order_id": transaction.order_id,
+        "custom_data": transaction.custom_data or {},
         "webhook_url": transaction.webhook_url,
         "idempotency_key": str(transaction.idempotency_key),
         "push": transaction.push_state.value,

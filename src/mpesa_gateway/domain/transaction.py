@@ -70,16 +70,21 @@ class PaymentRequest:
     webhook_url: str | None = None
     account_reference: str = DEFAULT_ACCOUNT_REFERENCE
     description: str = DEFAULT_DESCRIPTION
+    order_id: str | None = None
+    custom_data: dict[str, str] | None = None
 
     def sha256(self) -> bytes:
         """Fingerprint of the meaning, so that `10` and `"10.00"` are the same body."""
-        meaning = [
+        meaning: list[object] = [
             amount_text(self.amount),
             self.phone,
             self.webhook_url,
             self.account_reference,
             self.description,
         ]
+        # Only where there is one: payments of earlier releases keep their fingerprints.
+        if self.order_id is not None or self.custom_data:
+            meaning += [self.order_id, sorted((self.custom_data or {}).items())]
         return hashlib.sha256(json.dumps(meaning).encode()).digest()
 
 
@@ -123,6 +128,8 @@ class Transaction:
     finished_at: datetime | None
     # W3C's, of the request that made it; None without traces.
     traceparent: str | None = None
+    order_id: str | None = None
+    custom_data: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,8 @@ def hand_over(conn: Connection, adoption: Adoption, now: datetime) -> None:
 def move_payments(conn: Connection, *, ledger: str, to_ledger: str) -> int:
     """Move the payments of one ledger into another with their deliveries; how many.
 
-    A payment whose idempotency key stands in both stays where it is: a key means one payment.
+    A payment whose idempotency key stands in both stays where it is: a key means one payment. So
+    does one of an order that is paid, or may be, in both.
     """
     values = {"ledger": ledger, "to_ledger": to_ledger}
     cursor = conn.execute(
@@ -87,10 +88,16 @@ def move_payments(conn: Connection, *, ledger: str, to_ledger: str) -> int:
          WHERE merchant = %(ledger)s
            AND NOT EXISTS (SELECT FROM transactions AS other
                             WHERE other.merchant = %(to_ledger)s
-                              AND other.idempotency_key = t.idempotency_key)
+                              AND (other.idempotency_key = t.idempotency_key
+                                   OR other.order_id = t.order_id
+                                  AND other.status <> 'FAILED'
+                                  AND t.status <> 'FAILED'))
            AND NOT EXISTS (SELECT FROM payment_keys AS other
                             WHERE other.merchant = %(to_ledger)s
-                              AND other.idempotency_key = t.idempotency_key)
+                              AND (other.idempotency_key = t.idempotency_key
+                                   OR other.order_id = t.order_id
+                                  AND other.status <> 'FAILED'
+                                  AND t.status <> 'FAILED'))
         """,
         values,
     )

@@ -97,7 +97,10 @@ def move(conn: Connection, *, ledger: str, to_ledger: str) -> int:
          WHERE merchant = %(ledger)s
            AND NOT EXISTS (SELECT FROM payment_keys AS other
                             WHERE other.merchant = %(to_ledger)s
-                              AND other.idempotency_key = k.idempotency_key)
+                              AND (other.idempotency_key = k.idempotency_key
+                                   OR other.order_id = k.order_id
+                                  AND other.status <> 'FAILED'
+                                  AND k.status <> 'FAILED'))
            AND NOT EXISTS (SELECT FROM transactions AS other
                             WHERE other.merchant = %(to_ledger)s
                               AND other.idempotency_key = k.idempotency_key)

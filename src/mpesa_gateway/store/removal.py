@@ -254,10 +254,10 @@ def _keep_keys(conn: Connection, rows: list[int]) -> None:
         """
         INSERT INTO payment_keys (merchant, idempotency_key, internal_transaction_id,
                                   request_sha256, response_status, response_body, status, amount,
-                                  receipt, finished_at)
+                                  receipt, finished_at, order_id)
         SELECT merchant, idempotency_key, internal_transaction_id,
                request_sha256, response_status, response_body, status, amount,
-               receipt, finished_at
+               receipt, finished_at, order_id
           FROM transactions
          WHERE id = ANY(%(rows)s)
         """,

@@ -27,7 +27,7 @@ def count_created_since(conn: Connection, since: datetime) -> list[StatusCount]:
     """What was asked for since then, by how it stands now. The time-ordered id bounds the look.
 
     New rows lie on old pages where vacuum made room, so an index of ranges of pages would not. The
-    time is only compared (`+ interval '0'`), as in `transactions.list_newest`.
+    time is only compared (`+ interval '0'`), as in `transaction_listing.list_newest`.
     """
     cursor = conn.cursor(row_factory=class_row(StatusCount))
     cursor.execute(

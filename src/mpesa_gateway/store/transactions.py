@@ -27,13 +27,12 @@ from mpesa_gateway.store.pool import Connection
 # Rows and their time-ordered ids come in the same order, but for the clocks of two processes and
 # for how long one may wait for a lock.
 SKEW = timedelta(minutes=5)
-ROW_LIMIT = 2**63 - 1
 # The leases of a push and the prompt's life are three minutes; the rest is for the clocks.
 OLDEST_PROMPT = timedelta(minutes=15)
 _FIELDS = frozenset(field.name for field in dataclasses.fields(Transaction))
 
 
-def _transaction(**columns: Any) -> Transaction:
+def as_transaction(**columns: Any) -> Transaction:
     """A row as a Transaction. Columns of a newer schema are passed over."""
     columns["row"] = columns["id"]
     columns["id"] = columns["internal_transaction_id"]
@@ -44,7 +43,7 @@ def _transaction(**columns: Any) -> Transaction:
 
 def find_by_key(conn: Connection, merchant: str, key: uuid.UUID) -> Transaction | None:
     """The transaction that an idempotency key made, for ever."""
-    cursor = conn.cursor(row_factory=kwargs_row(_transaction))
+    cursor = conn.cursor(row_factory=kwargs_row(as_transaction))
     cursor.execute(
         "SELECT * FROM transactions WHERE merchant = %s AND idempotency_key = %s", [merchant, key]
     )
@@ -103,34 +102,35 @@ class Intent:
 
 
 def insert_intent(conn: Connection, intent: Intent, now: datetime) -> Transaction | None:
-    """The new transaction, or None when the merchant used the key before."""
+    """The new transaction, or None when the merchant used the key before.
+
+    Raises UniqueViolation where another attempt of its order is paid or may still be.
+    """
     request = intent.request
-    cursor = conn.cursor(row_factory=kwargs_row(_transaction))
+    cursor = conn.cursor(row_factory=kwargs_row(as_transaction))
     cursor.execute(
-        "INSERT INTO transactions (internal_transaction_id, merchant, idempotency_key,"
-        " request_sha256, amount, phone, short_code, webhook_url, account_reference, description,"
-        " push_state, push_lease_until, prompt_until, callback_secret_sha256, created_at,"
-        " updated_at, traceparent)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'INTENT', %s, %s, %s, %s, %s, %s)"
-        " ON CONFLICT (merchant, idempotency_key) DO NOTHING RETURNING *",
-        [
-            intent.id,
-            intent.merchant,
-            request.idempotency_key,
-            request.sha256(),
-            request.amount,
-            request.phone,
-            intent.short_code,
-            intent.webhook_url,
-            request.account_reference,
-            request.description,
-            intent.push_lease_until,
-            intent.prompt_until,
-            intent.callback_secret_sha256,
-            now,
-            now,
-            intent.traceparent,
-        ],
+        """
+        INSERT INTO transactions (internal_transaction_id, merchant, idempotency_key,
+                                  request_sha256, amount, phone, short_code, webhook_url,
+                                  account_reference, description, order_id, custom_data, push_state,
+                                  push_lease_until, prompt_until, callback_secret_sha256,
+                                  created_at, updated_at, traceparent)
+        VALUES (%(id)s, %(merchant)s, %(idempotency_key)s,
+                %(request_sha256)s, %(amount)s, %(phone)s, %(short_code)s, %(webhook_url)s,
+                %(account_reference)s, %(description)s, %(order_id)s, %(custom_data)s, 'INTENT',
+                %(push_lease_until)s, %(prompt_until)s, %(callback_secret_sha256)s,
+                %(now)s, %(now)s, %(traceparent)s)
+            ON CONFLICT (merchant, idempotency_key) DO NOTHING
+        RETURNING *
+        """,
+        {
+            **vars(request),
+            **vars(intent),
+            "request_sha256": request.sha256(),
+            "webhook_url": intent.webhook_url,
+            "custom_data": Jsonb(request.custom_data) if request.custom_data else None,
+            "now": now,
+        },
     )
     return cursor.fetchone()
 
@@ -196,7 +196,7 @@ def save_response(conn: Connection, row: int, status: int, body: str) -> None:
 
 def lock(conn: Connection, row: int) -> Transaction:
     """The transaction, locked until the database transaction ends."""
-    cursor = conn.cursor(row_factory=kwargs_row(_transaction))
+    cursor = conn.cursor(row_factory=kwargs_row(as_transaction))
     cursor.execute("SELECT * FROM transactions WHERE id = %s FOR UPDATE", [row])
     transaction = cursor.fetchone()
     assert transaction is not None, row
@@ -215,7 +215,7 @@ def lock_with_checkout_request_id(
     conn: Connection, row: int, checkout_request_id: str
 ) -> Transaction:
     """Both locks in one round trip, and in the order that everybody keeps: the id, then the row."""
-    cursor = conn.cursor(row_factory=kwargs_row(_transaction))
+    cursor = conn.cursor(row_factory=kwargs_row(as_transaction))
     # The row is locked as the join gives it out, which has waited for the id by then, and is read
     # as it is at that moment.
     cursor.execute(
@@ -257,7 +257,7 @@ def leave_to_count(conn: Connection, row: int) -> None:
 
 def take_to_count(conn: Connection, limit: int) -> list[Transaction]:
     """Ended transactions that nobody has counted yet; each is handed out once."""
-    cursor = conn.cursor(row_factory=kwargs_row(_transaction))
+    cursor = conn.cursor(row_factory=kwargs_row(as_transaction))
     cursor.execute(
         "WITH taken AS (DELETE FROM endings_to_count WHERE transaction_id IN"
         " (SELECT transaction_id FROM endings_to_count LIMIT %s FOR UPDATE SKIP LOCKED)"
@@ -304,7 +304,7 @@ def ask_at(conn: Connection, row: int, at: datetime) -> None:
 
 def find(conn: Connection, merchant: str | None, public_id: uuid.UUID) -> Transaction | None:
     """The merchant's transaction by the id it knows; of any merchant when `merchant` is None."""
-    cursor = conn.cursor(row_factory=kwargs_row(_transaction))
+    cursor = conn.cursor(row_factory=kwargs_row(as_transaction))
     cursor.execute(
         "SELECT * FROM transactions WHERE internal_transaction_id = %s"
         " AND (%s::text IS NULL OR merchant = %s)",
@@ -319,73 +319,3 @@ def has_any(conn: Connection, merchant: str) -> bool:
         "SELECT EXISTS (SELECT FROM transactions WHERE merchant = %s)", [merchant]
     ).fetchone()
     return row == (True,)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Filter:
-    """What to list; None means any. `before_row` continues a listing, newest first.
-
-    `needs_person`: what asks for one, and what has an open conflict.
-    """
-
-    merchant: str | None = None
-    status: Status | None = None
-    phone: str | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-    needs_person: bool = False
-    before_row: int | None = None
-    limit: int = 50
-
-
-def list_newest(conn: Connection, wanted: Filter) -> list[Transaction]:
-    """Transactions, newest first.
-
-    The times become bounds of `id`, by which everything is ordered: without them a page of long ago
-    would be looked for from the newest row on. The times themselves are only compared (`+ interval
-    '0'`): the planner would multiply both, expect a handful of rows, and read and sort thousands.
-    """
-    above = _last_row_before(conn, wanted.created_after) if wanted.created_after else 0
-    below = _first_row_after(conn, wanted.created_before) if wanted.created_before else ROW_LIMIT
-    if wanted.before_row is not None:
-        below = min(below, wanted.before_row)
-    cursor = conn.cursor(row_factory=kwargs_row(_transaction))
-    cursor.execute(
-        "SELECT * FROM transactions"
-        " WHERE (%(merchant)s::text IS NULL OR merchant = %(merchant)s)"
-        " AND (%(status)s::text IS NULL OR status = %(status)s)"
-        " AND (%(phone)s::text IS NULL OR phone = %(phone)s)"
-        " AND (%(created_after)s::timestamptz IS NULL"
-        " OR created_at + interval '0' > %(created_after)s)"
-        " AND (%(created_before)s::timestamptz IS NULL"
-        " OR created_at + interval '0' < %(created_before)s)"
-        " AND (NOT %(needs_person)s OR id = ANY(ARRAY(SELECT id FROM transactions"
-        " WHERE status = 'PENDING' AND attention IS NOT NULL"
-        " UNION ALL SELECT transaction_id FROM conflicts WHERE closed_at IS NULL)))"
-        " AND id > %(above)s AND id < %(below)s"
-        " ORDER BY id DESC LIMIT %(limit)s",
-        {**dataclasses.asdict(wanted), "above": above, "below": below},
-    )
-    return cursor.fetchall()
-
-
-def _first_row_after(conn: Connection, at: datetime) -> int:
-    """A row that came after all that were created before then; the limit when there is none."""
-    cursor = conn.execute(
-        "SELECT id FROM transactions WHERE internal_transaction_id >= %s"
-        " ORDER BY internal_transaction_id LIMIT 1",
-        [first_id_at(at, later=SKEW)],
-    )
-    found = cursor.fetchone()
-    return found[0] if found else ROW_LIMIT
-
-
-def _last_row_before(conn: Connection, at: datetime) -> int:
-    """A row that came before all that were created after then; 0 when there is none."""
-    cursor = conn.execute(
-        "SELECT id FROM transactions WHERE internal_transaction_id < %s"
-        " ORDER BY internal_transaction_id DESC LIMIT 1",
-        [first_id_at(at, later=-SKEW)],
-    )
-    found = cursor.fetchone()
-    return found[0] if found else 0

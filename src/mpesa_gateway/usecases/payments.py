@@ -49,10 +49,12 @@ from mpesa_gateway.errors import (
     UnknownServerError,
 )
 from mpesa_gateway.store import events, payment_keys, prompts, transactions
+from mpesa_gateway.store.orders import OrderTakenError, one_attempt
 from mpesa_gateway.store.payment_keys import PaymentKey
 from mpesa_gateway.store.pool import Connection, Pool
 from mpesa_gateway.telemetry import metrics, tracing
 from mpesa_gateway.telemetry.log import get_logger
+from mpesa_gateway.usecases import orders
 from mpesa_gateway.usecases.entrance import Entrance
 from mpesa_gateway.usecases.finalize import Effects, count_transaction, new_id
 from mpesa_gateway.usecases.held_outcomes import HeldOutcomes
@@ -148,8 +150,9 @@ class Payments:
             known = transactions.find_by_key(conn, merchant.name, key) or payment_keys.find(
                 conn, merchant.name, key
             )
-        if known is not None:
-            return replay(known, request)
+            if known is not None:
+                return replay(known, request)
+            orders.refuse_taken(conn, merchant.name, request, self.clock())
         webhook_url = self._check(merchant, request)
         intent, transaction = self._commit_intent(merchant, request, webhook_url, token)
         return replay(transaction, request) if intent is None else (intent, transaction)
@@ -204,6 +207,8 @@ class Payments:
                 if is_last:
                     raise
                 self.recovery.examine()
+            except OrderTakenError:
+                orders.refuse_overtaken(self.pool, merchant.name, request, self.clock())
         raise AssertionError
 
     def _create(
@@ -221,6 +226,7 @@ class Payments:
             return None, known
         self.recovery.admit(conn)
         now = self.clock()
+        orders.refuse_taken(conn, merchant.name, request, now)
         self._check_prompts(conn, request.phone, now)
         until = transactions.find_open_prompt(conn, merchant.short_code, request.phone, now)
         if until is not None:
@@ -239,7 +245,8 @@ class Payments:
             prompt_until=now + self.prompt_life,
             traceparent=tracing.current_traceparent(),
         )
-        created = transactions.insert_intent(conn, intent, now)
+        with one_attempt():
+            created = transactions.insert_intent(conn, intent, now)
         if created is not None:
             events.append(conn, created.row, "caller", "requested", now)
             return intent, created

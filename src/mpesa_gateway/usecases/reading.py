@@ -14,7 +14,7 @@ from mpesa_gateway.errors import InvalidInputError, NotFoundError, NothingToDeli
 from mpesa_gateway.store import delivery_listing, events, redeliveries, transactions
 from mpesa_gateway.store.delivery_listing import AttemptRow, DeliveryRow
 from mpesa_gateway.store.pool import Connection, Pool
-from mpesa_gateway.store.transactions import Filter
+from mpesa_gateway.store.transaction_listing import Filter, list_newest
 
 # A cursor is the public id of a transaction that its merchant was shown.
 CURSOR_PATTERN = "t[0-9a-f]{32}"
@@ -43,7 +43,7 @@ def list_transactions(
             if last is None:
                 raise InvalidInputError.of("cursor", NO_CURSOR)
             page = replace(page, before_row=last.row)
-        found = transactions.list_newest(conn, page)
+        found = list_newest(conn, page)
     items, more = found[: wanted.limit], len(found) > wanted.limit
     return {
         "items": [transaction_view(transaction) for transaction in items],

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from mpesa_gateway.domain.transaction import PROMPT_LIFE
 from mpesa_gateway.store import events, identity, inbox, recovery, transactions
 from mpesa_gateway.store.inbox import NewCallback
+from mpesa_gateway.store.orders import OrderTakenError, one_attempt
 from mpesa_gateway.store.pool import Connection, Pool
 from mpesa_gateway.store.recovery import LostRow
 from mpesa_gateway.telemetry import metrics
@@ -84,10 +85,17 @@ class Rewriting:
             self._write_callbacks(callbacks[start : start + BATCH])
 
     def _write_payment(self, known: KnownPayment) -> bool:
-        """As a push that may have left. False when its key has made another payment meanwhile."""
+        """As a push that may have left. False when its key or its order has another payment now."""
+        try:
+            return self._insert_payment(known)
+        except OrderTakenError:
+            return False
+
+    def _insert_payment(self, known: KnownPayment) -> bool:
         now = self.clock()
         with self.pool.transaction("recovery.payment") as conn:
-            created = transactions.insert_intent(conn, known.intent, known.at)
+            with one_attempt():
+                created = transactions.insert_intent(conn, known.intent, known.at)
             if created is None:
                 return False
             transactions.mark_sending(

@@ -3,6 +3,7 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -197,12 +198,14 @@ METADATA = {
     "TransactionDate": 20261002181102,
     "PhoneNumber": "254708374149",
 }
-COMMON = {
+COMMON: dict[str, Any] = {
     "transaction_id": str(PENDING.id),
     "merchant": "default",
     "amount": "10",
     "phone": PHONE,
     "account_reference": "INV-7",
+    "order_id": None,
+    "custom_data": {},
     "timestamp": "2026-01-31T12:00:00.000Z",
 }
 

@@ -20,6 +20,8 @@ PENDING_VIEW = {
     "phone": PHONE,
     "account_reference": "Payment",
     "description": "Payment",
+    "order_id": None,
+    "custom_data": {},
     "webhook_url": "https://shop.example/hook",
     "idempotency_key": "550e8400-e29b-41d4-a716-446655440000",
     "push": "ACCEPTED",
