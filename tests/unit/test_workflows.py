@@ -6,7 +6,10 @@ nothing can be signed by what builds, no pipe hides a failure, every script pars
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,3 +160,30 @@ def test_the_python_of_the_workflows_is_the_image_s(version: str) -> None:
         if "setup-python" in step.get("uses", "")
     ]
     assert set(setups) == {version}
+
+
+@every_case(
+    ("required", "kubeconfig", "asked"),
+    [("", "", False), ("", "/a/config", True), ("required", "", True), ("required", "/a/c", True)],
+)
+def test_what_ci_requires_is_never_left_out_in_silence(
+    tmp_path_factory: pytest.TempPathFactory, required: str, kubeconfig: str, asked: bool
+) -> None:
+    """.ci/run, with a `make` whose tests on Kubernetes fail, as they do without a cluster."""
+    root = tmp_path_factory.mktemp("ci") / "checkout"
+    (root / ".ci").mkdir(parents=True)
+    (root / "bin").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", root / ".ci")
+    make = root / "bin" / "make"
+    make.write_text('#!/bin/sh\necho "make $*"\n[ "$1" != e2e ]\n')
+    make.chmod(0o755)
+    env = {"PATH": f"{make.parent}:{os.environ['PATH']}", "TMPDIR": str(root)}
+    env |= {"MPESA_CLUSTER_TESTS": required, "KUBECONFIG": kubeconfig}
+
+    done = subprocess.run(
+        [root / ".ci" / "run"], env=env, capture_output=True, text=True, check=False
+    )
+
+    assert ("make e2e" in done.stdout.splitlines()) == asked
+    assert (done.returncode != 0) == asked
+    assert ("not run: tests/" in done.stdout) != asked
