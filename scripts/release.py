@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The steps of a release that are more than a line of shell. Needs Python, and helm for the chart.
 
-    scripts/release.py version v0.1.0          the version, when everything agrees with the tag
-    scripts/release.py notes 0.1.0             that version's section of CHANGELOG.md
-    scripts/release.py chart 0.1.0 sha256:…    dist/mpesa-gateway-0.1.0.tgz, which names that image
-    scripts/release.py push FILE OCI-ADDRESS   pushes a chart; its digest
+    scripts/release.py version v0.1.0             the version, when everything agrees with the tag
+    scripts/release.py notes 0.1.0                that version's section of CHANGELOG.md
+    scripts/release.py chart 0.1.0 IMAGE@SHA256   dist/mpesa-gateway-0.1.0.tgz, with that image
+    scripts/release.py push FILE OCI-ADDRESS      pushes a chart; its digest
 
 What went wrong is one line on stderr and exit status 1. Only the standard library is used: the job
 that signs installs nothing.
@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+IMAGE = re.compile(rf"([a-z0-9][a-z0-9./:_-]*)@({DIGEST.pattern})")
 _SECTION = "## ["
 
 
@@ -66,24 +67,22 @@ def notes(wanted: str, root: Path = ROOT) -> str:
     return section
 
 
-def chart(wanted: str, digest: str, root: Path = ROOT, into: Path | None = None) -> Path:
-    """Package the chart so that it installs the image of that digest, whatever its tag becomes."""
-    if not DIGEST.fullmatch(digest):
-        raise ReleaseError(f"{digest!r} is no digest of an image: sha256:… is expected")
+def chart(wanted: str, image: str, root: Path = ROOT, into: Path | None = None) -> Path:
+    """Package the chart so that it installs that very image, whatever its tag becomes.
+
+    A fork pushes its image to a registry of its own, so the repository is written, too.
+    """
+    found = IMAGE.fullmatch(image)
+    if found is None:
+        raise ReleaseError(f"{image!r} is no image with its digest: NAME@sha256:… is expected")
     into = into or root / "dist"
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory) / "mpesa-gateway"
         shutil.copytree(root / "charts/mpesa-gateway", copy)
         values = copy / "values.yaml"
-        text, times = re.subn(
-            r'^(image:\n(?:(?: .*|#.*)?\n)*?  digest: )""$',
-            rf'\g<1>"{digest}"',
-            values.read_text(encoding="utf-8"),
-            flags=re.MULTILINE,
-        )
-        if times != 1:
-            raise ReleaseError("values.yaml has no empty image.digest to write the digest into")
-        values.write_text(text, encoding="utf-8")
+        text = values.read_text(encoding="utf-8")
+        text = _with_image_value(text, "repository", found[1])
+        values.write_text(_with_image_value(text, "digest", found[2]), encoding="utf-8")
         _helm("lint", "--strict", str(copy))
         options = ("--version", wanted, "--app-version", wanted, "--destination", str(into))
         _helm("package", *options, str(copy))
@@ -97,6 +96,19 @@ def push(package: str, address: str) -> str:
     if found is None:
         raise ReleaseError(f"helm push told no digest: {said.strip()}")
     return found[1]
+
+
+def _with_image_value(values: str, name: str, value: str) -> str:
+    """Return values.yaml with another default of `image.<name>`; comments and the rest stay."""
+    text, times = re.subn(
+        rf"^(image:\n(?:(?: .*|#.*)?\n)*?  {name}: ).*$",
+        rf'\g<1>"{value}"',
+        values,
+        flags=re.MULTILINE,
+    )
+    if times != 1:
+        raise ReleaseError(f"values.yaml has no image.{name} to write {value} into")
+    return text
 
 
 def _field(text: str, name: str) -> str:
@@ -125,8 +137,8 @@ def run(arguments: list[str]) -> str | None:
             return version(tag)
         case ["notes", wanted]:
             return notes(wanted)
-        case ["chart", wanted, digest]:
-            return str(chart(wanted, digest))
+        case ["chart", wanted, image]:
+            return str(chart(wanted, image))
         case ["push", package, address]:
             return push(package, address)
     return None

@@ -6,6 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -102,11 +105,13 @@ def test_a_chart_that_was_not_pushed_is_a_failure(
     assert (done.returncode, done.stdout) == ((0, f"{digest}\n") if digest else (1, ""))
 
 
-@every_case("digest", ["", "latest", "sha256:abc", f"{DIGEST}0", DIGEST.upper()])
-def test_what_is_no_digest_is_written_into_no_chart(checkout: Path, digest: str) -> None:
-    done = run(checkout, "chart", "0.1.0", digest)
+@every_case("image", ["", DIGEST, "r/i:1", "r/i@sha256:abc", f"r/i@{DIGEST}0", f"R/i@{DIGEST}"])
+def test_what_is_no_image_with_a_digest_is_written_into_no_chart(
+    checkout: Path, image: str
+) -> None:
+    done = run(checkout, "chart", "0.1.0", image)
     assert done.returncode == 1
-    assert "is no digest" in done.stderr
+    assert "is no image with its digest" in done.stderr
 
 
 @every_case("arguments", [(), ("publish",), ("version",), ("push", "one")])
@@ -114,3 +119,25 @@ def test_wrong_usage_shows_the_steps(checkout: Path, arguments: tuple[str, ...])
     done = run(checkout, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert "scripts/release.py chart" in done.stderr
+
+
+def test_the_package_holds_what_is_installed_and_nothing_else(tmp_path: Path) -> None:
+    """As `make dist` builds it. PyPI never takes the same version twice."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--directory", tmp_path],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    stem = f"mpesa_gateway-{project['version']}"
+    assert {it.name for it in tmp_path.iterdir()} == {f"{stem}-py3-none-any.whl", f"{stem}.tar.gz"}
+
+    names = zipfile.ZipFile(tmp_path / f"{stem}-py3-none-any.whl").namelist()
+    migrations = {f"mpesa_gateway/migrations/{it.name}" for it in ROOT.glob("migrations/*.sql")}
+    assert migrations
+    assert migrations <= set(names)
+    packages = {"mpesa_gateway", "daraja_simulator", "mpesa_operator", "mpesa_demo", "mpesa_devkit"}
+    assert {it.partition("/")[0] for it in names} == {*packages, f"{stem}.dist-info"}
+    with tarfile.open(tmp_path / f"{stem}.tar.gz") as sdist:
+        assert f"{stem}/pyproject.toml" in sdist.getnames()
