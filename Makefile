@@ -61,7 +61,7 @@ test-rules: $(VENV)/.dev ## The chart's alerts ring when they should: by promtoo
 
 .PHONY: test-snippets
 test-snippets: $(VENV)/.docs ## The docs as a site in a real browser, their webhook functions in five languages, generated clients (installs Node.js, PHP, Java, Go and Chromium with apt)
-	@scripts/languages && MPESA_SNIPPETS=required BIN=$(BIN) scripts/pytest tests/docs/test_examples.py tests/docs/test_generated_clients.py tests/docs/test_site.py tests/docs/test_webhook_snippets.py -q
+	@scripts/languages && MPESA_SNIPPETS=required BIN=$(BIN) scripts/pytest tests/docs/test_completion.py tests/docs/test_examples.py tests/docs/test_generated_clients.py tests/docs/test_site.py tests/docs/test_webhook_snippets.py -q
 
 .PHONY: test-simulation
 test-simulation: $(VENV)/.dev ## Layer B, for longer: any order of events, in virtual time (EXAMPLES=200 SEED=…)
