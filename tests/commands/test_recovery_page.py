@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from harness import shell
+from harness.given_stores import EMBEDDED_ONLY
 from harness.statement import portal_csv
 from mpesa_devkit.embedded import EmbeddedPostgres
 
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 
 
+@EMBEDDED_ONLY
 @pytest.mark.timeout(300)
 def test_the_commands_of_the_page_restore_a_database(
     postgres: EmbeddedPostgres, database_url: str, tmp_path: Path

@@ -10,6 +10,7 @@ import os
 from urllib.parse import urlsplit
 
 import psycopg
+import pytest
 import redis
 
 DATABASE_VARIABLE = "TEST_DATABASE_URL"
@@ -17,6 +18,12 @@ REDIS_VARIABLE = "TEST_REDIS_URL"
 PREFIX = "mpesa_test_"
 # Redis has 16 databases unless it is told otherwise.
 MOST_REDIS_DATABASES = 16
+
+# For a test that uses the socket or the programs of an embedded Postgres.
+EMBEDDED_ONLY = pytest.mark.skipif(
+    DATABASE_VARIABLE in os.environ,
+    reason=f"{DATABASE_VARIABLE} names a server without a directory of ours",
+)
 
 
 def worker_number() -> int:

@@ -1,11 +1,14 @@
 -- Payments that are over, through the real schema; harness/history.py runs it.
 
--- Ended payments.
+-- Ended payments. Their ids are UUIDs of version 7, put together by hand: Postgres makes them itself
+-- from 18 on.
 INSERT INTO transactions (internal_transaction_id, merchant, idempotency_key, request_sha256,
 status, amount, phone, short_code, webhook_url, account_reference, description, push_state,
 prompt_until, callback_secret_sha256, checkout_request_id, merchant_request_id, response_status,
 response_body, receipt, metadata, result_code, result_desc, settled_by, created_at, updated_at,
-finished_at) SELECT uuidv7(%(at)s::timestamptz - clock_timestamp()), %(merchant)s, gen_random_uuid(), sha256(n::text::bytea),
+finished_at) SELECT (lpad(to_hex((extract(epoch FROM %(at)s::timestamptz) * 1000)::bigint), 12, '0')
+|| '70008' || substr(md5(%(merchant)s || %(first)s), 1, 3) || lpad(to_hex(n), 12, '0'))::uuid,
+%(merchant)s, gen_random_uuid(), sha256(n::text::bytea),
 'COMPLETED', 10 + n %% 5000, '2547' || lpad((n %% 100000000)::text, 8, '0'), '174379', %(url)s,
 'INV-' || (n %% 1000000), 'Payment', 'ACCEPTED', %(at)s::timestamptz + interval '90 s',
 sha256(('token ' || n)::bytea), 'ws_CO_31012026' || lpad(n::text, 20, '0'), '29115-' ||

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from harness.gateway import Gateway
+from harness.given_stores import EMBEDDED_ONLY
 from harness.own_network import OwnNetwork, why_not
 from harness.settings import environment
 from harness.waiting import wait_for
@@ -142,6 +143,7 @@ def test_a_final_dot_changes_nothing(network: OwnNetwork, inner: str) -> None:
     assert set(network.asked()) == {f"A {SHOP}", f"AAAA {SHOP}"}
 
 
+@EMBEDDED_ONLY
 def test_a_worker_is_not_led_inside_from_one_try_to_the_next(
     network: OwnNetwork, gateway: Gateway, server_directory: Path, tmp_path: Path
 ) -> None:

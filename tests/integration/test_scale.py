@@ -216,6 +216,9 @@ def test_the_backlog_of_one_merchant_is_not_read_to_find_another_s(
     with gateway.pool.connection("test") as conn:
         found = [TURNS[table](conn, datetime.now(UTC)) for _ in range(8)]
         oldest = LOOKS[table](conn, datetime.now(UTC))
+        # Until it has analysed the table again, Postgres before 18 finds the oldest by reading all
+        # that is due (docs/postgres.md).
+        once = 0 if conn.info.server_version >= 180_000 else 3 * HISTORY
     close_pools(gateway)
 
     assert {len(rows) for rows in found} == {pages.TURNS + 3 * len(others)}
@@ -228,7 +231,7 @@ def test_the_backlog_of_one_merchant_is_not_read_to_find_another_s(
     }
     assert sorted(owners[it] for it in found[0][:6]) == ["default", *others]
     assert {owners[getattr(it, "id", it)] for it in oldest} == {"default"}, "as it was"
-    assert rows_fetched(gateway, table) - before < HISTORY
+    assert rows_fetched(gateway, table) - before < HISTORY + once
 
 
 def test_a_page_of_long_ago_is_not_looked_for_from_today_on(gateway: Gateway) -> None:

@@ -96,7 +96,7 @@ _DUE: LiteralString = f"""
       LEFT JOIN failing_endpoints f ON f.merchant = d.merchant AND f.origin = d.origin
      WHERE d.id = %(id)s
        AND d.state || '' = 'PENDING'
-       AND d.next_attempt_at <= %(now)s
+       AND coalesce(d.next_attempt_at, 'infinity') <= %(now)s
        AND (d.lease_until IS NULL OR d.lease_until <= %(now)s)
        AND {IN_TURN}
 """  # noqa: S608 - a constant
@@ -145,7 +145,7 @@ def start_found(
                   WHERE id = %(id)s
                     AND claim = %(claim)s
                     AND state || '' = 'PENDING'
-                    AND next_attempt_at <= %(now)s
+                    AND coalesce(next_attempt_at, 'infinity') <= %(now)s
                     AND lease_until IS NULL
                     AND NOT EXISTS (
                         SELECT

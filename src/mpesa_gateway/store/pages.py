@@ -47,7 +47,8 @@ def list_deliveries(
                       d.attempts_made = 0 AND d.next_attempt_at = d.created_at AND NOT EXISTS (
                           SELECT FROM failing_endpoints f
                            WHERE f.merchant = d.merchant AND f.origin = d.origin) AS fresh,
-                      row_number() OVER (ORDER BY d.next_attempt_at) AS turn
+                      row_number() OVER (ORDER BY d.next_attempt_at
+                                         ROWS UNBOUNDED PRECEDING) AS turn
                  FROM deliveries d
                 WHERE d.merchant = waiting.merchant
                   AND d.next_attempt_at <= %(now)s
@@ -91,7 +92,8 @@ def list_queries(conn: Connection, now: datetime, limit: int) -> list[int]:
          CROSS JOIN LATERAL (
                SELECT t.id,
                       t.next_query_at,
-                      row_number() OVER (ORDER BY t.next_query_at) AS turn
+                      row_number() OVER (ORDER BY t.next_query_at
+                                         ROWS UNBOUNDED PRECEDING) AS turn
                  FROM transactions t
                 WHERE t.merchant = waiting.merchant
                   AND t.next_query_at <= %(now)s
