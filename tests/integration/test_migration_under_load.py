@@ -60,6 +60,8 @@ BACK_TO_001 = """
     DROP FUNCTION refuse_known_receipt CASCADE;
     DROP FUNCTION refuse_to_forget CASCADE;
     DROP INDEX callbacks_of_payment, conflicts_of_callback;
+    ALTER TABLE transactions DROP CONSTRAINT order_id_length;
+    DROP INDEX transactions_open_order, transactions_by_order, payment_keys_paid_order;
     DELETE FROM schema_migrations WHERE version > 1;
 """
 # In one transaction: at each moment there is a table of that name. Dropping a foreign key locks
