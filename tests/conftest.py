@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import redis
 
@@ -109,10 +110,15 @@ def _own_postgres() -> Iterator[tuple[EmbeddedPostgres, str]]:
 
 @pytest.fixture
 def own_postgres(_own_postgres: tuple[EmbeddedPostgres, str]) -> Iterator[EmbeddedPostgres]:
-    """A Postgres that nobody else uses, to be stopped. It runs again for the next test."""
-    server, _ = _own_postgres
+    """A Postgres that nobody else uses, to be stopped. It runs again for the next test.
+
+    One that was left by its gateways comes back as one that has lost payments, and is held.
+    """
+    server, url = _own_postgres
     if not server.process.is_running():
         server.start()
+    with psycopg.connect(url) as conn:
+        conn.execute("TRUNCATE recovery_holds, lost_rows")
     yield server
     if server.process.is_running():
         server.stop()

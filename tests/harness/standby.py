@@ -44,8 +44,10 @@ class Standby(EmbeddedPostgres):
 def followed(primary: EmbeddedPostgres) -> Iterator[None]:
     """Inside the block the primary commits nothing that its standby has not."""
     _set_standbys(primary, "SET synchronous_standby_names = '*'")
-    yield
-    _set_standbys(primary, "RESET synchronous_standby_names")
+    try:
+        yield
+    finally:
+        _set_standbys(primary, "RESET synchronous_standby_names")
 
 
 def _set_standbys(primary: EmbeddedPostgres, change: str) -> None:
